@@ -1,0 +1,2 @@
+// Package abswap deploys web applications so that nobody notices.
+package abswap
