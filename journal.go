@@ -96,15 +96,14 @@ type Record struct {
 
 // SwapBegin says which swap a journal's records are about. It is fixed for the swap's life: a Resume with other Steps goes on with these.
 type SwapBegin struct {
-	Release   Release  `json:"release,omitzero"`
-	From      string   `json:"from,omitempty"` // "": a first deploy
-	To        string   `json:"to"`
-	Install   bool     `json:"install,omitempty"` // Deploy; false: Swap
-	Steps     []int    `json:"steps"`             // always ends with 100
-	Exclusive bool     `json:"exclusive,omitempty"`
-	Tail      []string `json:"tail,omitempty"` // slots that an earlier, taken over swap had still to drain and stop
-	Owner     Owner    `json:"owner"`
+	Release   Release        `json:"release,omitzero"`
+	From      string         `json:"from,omitempty"` // "": a first deploy
+	To        string         `json:"to"`
+	Install   bool           `json:"install,omitempty"` // Deploy; false: Swap
+	Steps     []int          `json:"steps"`             // always ends with 100
+	Exclusive bool           `json:"exclusive,omitempty"`
+	Tail      []string       `json:"tail,omitempty"`    // slots that an earlier, taken over swap had still to drain and stop
+	Weights   map[string]int `json:"weights,omitempty"` // as found when the swap began
+	Running   bool           `json:"running,omitempty"` // To ran already: a rollback leaves it running
+	Owner     Owner          `json:"owner"`
 }
-
-// MemoryJournal is a Journal in memory. Its zero value is ready; Swappers that share one exclude each other.
-type MemoryJournal struct{}

@@ -46,6 +46,9 @@ type Swapper struct {
 
 	mu     sync.Mutex
 	memory *MemoryJournal
+
+	plan     bool                                          // the parts are a model: see Plan
+	handlers map[Phase]func(*run, context.Context) verdict // tests only: bugs planted into a phase
 }
 
 // GateRequest tells a Gate what is about to happen.
@@ -78,36 +81,4 @@ type Timeouts struct {
 	Settle  time.Duration // how long an effect with unknown outcome may still land, and the front door may lag; 0: 10s
 	Stop    time.Duration // of Stop; 0: 2m
 	Revert  time.Duration // how long a rollback waits for the old slot to be fit, and for the new one to drain; 0: 2m
-}
-
-// Report tells what a swap did (promise W6).
-type Report struct {
-	ID        string        `json:"id"`
-	Release   string        `json:"release,omitempty"`
-	From      string        `json:"from,omitempty"`
-	To        string        `json:"to"`
-	Outcome   Outcome       `json:"outcome"`
-	Phase     Phase         `json:"phase"`             // where it stands
-	Serving   string        `json:"serving,omitempty"` // who takes new work, as last observed; "": nobody, or not known
-	Steps     []StepReport  `json:"steps"`             // in order, those of earlier runs of the same swap too
-	Drains    []DrainResult `json:"drains,omitempty"`
-	Retained  []string      `json:"retained,omitempty"`  // slots kept warm
-	Undone    []string      `json:"undone,omitempty"`    // what was taken back
-	NotUndone []string      `json:"notUndone,omitempty"` // what could not be
-	Warnings  []string      `json:"warnings,omitempty"`
-	Traits    Traits        `json:"traits"`
-	Started   time.Time     `json:"started"`
-	Ended     time.Time     `json:"ended,omitzero"`
-	Err       string        `json:"error,omitempty"`
-}
-
-// StepReport is one phase of a Report.
-type StepReport struct {
-	Phase   Phase         `json:"phase"`
-	Round   int           `json:"round,omitempty"`
-	Result  Result        `json:"result,omitempty"` // "": it did not end
-	Started time.Time     `json:"started"`
-	Elapsed time.Duration `json:"elapsed"`
-	Note    string        `json:"note,omitempty"`
-	Err     string        `json:"error,omitempty"`
 }
