@@ -1,0 +1,159 @@
+package proc
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Listeners tells who listens where a connection to addr would end: on that very address, or, if nobody does, on its port of all
+// addresses. It is empty if nobody does. errors.ErrUnsupported: this system does not tell.
+func Listeners(addr netip.AddrPort) ([]Owner, error) {
+	inodes, err := listening(addr)
+	if err != nil || len(inodes) == 0 {
+		return nil, err
+	}
+	all, err := snapshot()
+	if err != nil {
+		return nil, err
+	}
+	var owners []Owner
+	found := map[string]bool{}
+	for _, in := range all {
+		held := socketsOf(in.id.PID)
+		for _, inode := range inodes {
+			if held[inode] {
+				found[inode] = true
+				owners = append(owners, Owner{ID: in.id, Name: in.name})
+				break
+			}
+		}
+	}
+	if len(found) < len(inodes) {
+		owners = append(owners, Owner{})
+	}
+	return owners, nil
+}
+
+// ListensOnly returns nil if every socket that listens at addr, as in Listeners, is held by one of ids; else the error says who has it.
+// errors.ErrUnsupported: this system does not tell.
+func ListensOnly(addr netip.AddrPort, ids []ID) error {
+	inodes, err := listening(addr)
+	if err != nil {
+		return err
+	}
+	if len(inodes) == 0 {
+		return fmt.Errorf("nobody listens on %s", addr)
+	}
+	left := slices.Clone(inodes)
+	for _, id := range ids {
+		held := socketsOf(id.PID)
+		left = slices.DeleteFunc(left, func(inode string) bool { return held[inode] })
+		if len(left) == 0 {
+			return nil
+		}
+	}
+	owners, err := Listeners(addr)
+	if err != nil {
+		return err
+	}
+	owners = slices.DeleteFunc(owners, func(o Owner) bool { return slices.Contains(ids, o.ID) })
+	return &ForeignError{Addr: addr, Owners: owners}
+}
+
+// listening returns the numbers of the sockets that listen at addr.
+func listening(addr netip.AddrPort) ([]string, error) {
+	var exact, wild []string
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		data, err := os.ReadFile(table)
+		if errors.Is(err, fs.ErrNotExist) { // tcp6: no IPv6 here
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		e, w, err := parseTable(string(data), addr)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", table, err)
+		}
+		exact, wild = append(exact, e...), append(wild, w...)
+	}
+	if len(exact) > 0 {
+		return exact, nil
+	}
+	return wild, nil
+}
+
+// parseTable reads /proc/net/tcp or tcp6 and returns the numbers of the sockets that listen on addr itself, and on its port of all
+// addresses. A line is "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...", addresses in hexadecimal.
+func parseTable(table string, addr netip.AddrPort) (exact, wild []string, err error) {
+	const listen = "0A"
+	for i, line := range strings.Split(table, "\n") {
+		f := strings.Fields(line)
+		if i == 0 || len(f) == 0 {
+			continue
+		}
+		if len(f) < 10 {
+			return nil, nil, fmt.Errorf("line %q has only %d fields", line, len(f))
+		}
+		if f[3] != listen {
+			continue
+		}
+		local, err := parseHexAddr(f[1])
+		if err != nil {
+			return nil, nil, err
+		}
+		if local.Port() != addr.Port() {
+			continue
+		}
+		switch at := local.Addr().Unmap(); {
+		case at == addr.Addr().Unmap():
+			exact = append(exact, f[9])
+		case at.IsUnspecified() && (at.Is6() || addr.Addr().Unmap().Is4()):
+			wild = append(wild, f[9])
+		}
+	}
+	return exact, wild, nil
+}
+
+// parseHexAddr reads "0100007F:1389": the address in words of four bytes, each in the byte order of the machine, and the port.
+func parseHexAddr(s string) (netip.AddrPort, error) {
+	host, port, ok := strings.Cut(s, ":")
+	raw, err := hex.DecodeString(host)
+	if !ok || err != nil || (len(raw) != 4 && len(raw) != 16) {
+		return netip.AddrPort{}, fmt.Errorf("address %q is neither IPv4 nor IPv6", s)
+	}
+	p, err := strconv.ParseUint(port, 16, 16)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("address %q: port: %w", s, err)
+	}
+	for w := range slices.Chunk(raw, 4) {
+		binary.NativeEndian.PutUint32(w, binary.BigEndian.Uint32(w))
+	}
+	a, _ := netip.AddrFromSlice(raw)
+	return netip.AddrPortFrom(a, uint16(p)), nil
+}
+
+// socketsOf returns the numbers of the sockets that the process has open; empty if it does not show them.
+func socketsOf(pid int) map[string]bool {
+	dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	held := map[string]bool{}
+	for _, e := range entries {
+		to, err := os.Readlink(dir + e.Name())
+		if inode, ok := strings.CutPrefix(to, "socket:["); ok && err == nil {
+			held[strings.TrimSuffix(inode, "]")] = true
+		}
+	}
+	return held
+}

@@ -1,0 +1,5 @@
+//go:build !windows
+
+package process
+
+func sameVariable(a, b string) bool { return a == b }
