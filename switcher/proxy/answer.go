@@ -1,0 +1,221 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/abswap/abswap/switcher/proxy/internal/route"
+)
+
+// answer passes the final answer on to the client, then sees the upload to its end.
+func (x *exchange) answer(resp *http.Response) (ending, error) {
+	if how := x.beginAnswer(); how != done {
+		return how, nil
+	}
+	x.copyHead(resp)
+	if err := x.copyBody(resp); err != nil {
+		return err.how, err.err
+	}
+	if x.r.ContentLength == 0 {
+		return done, nil
+	}
+	if b := x.body; b == nil || !b.wait() {
+		return x.verdict(early), nil
+	} else if !b.sent() {
+		resp.Close = true // the slot misses a part of the body: nothing can follow on its connection
+	}
+	return done, nil
+}
+
+// beginAnswer makes sure that a body which has not begun never will, and that a cut from here on breaks off the answer. It returns done, or
+// cut if that came before.
+func (x *exchange) beginAnswer() ending {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.wasCut.Load() {
+		return cut
+	}
+	x.answered = true
+	x.refused = x.refused || x.body == nil
+	return done
+}
+
+// copyHead writes status and fields of the answer.
+func (x *exchange) copyHead(resp *http.Response) {
+	h := x.w.Header()
+	drop := named(resp.Header)
+	for name, values := range resp.Header {
+		if !hopByHop(name) && !slices.Contains(drop, name) {
+			h[name] = values
+		}
+	}
+	for _, name := range [...]string{"Content-Type", "Date"} {
+		if _, ok := h[name]; !ok {
+			h[name] = nil // the server shall not invent one
+		}
+	}
+	for name := range resp.Trailer {
+		if trailerField(name) {
+			h.Add("Trailer", name)
+		}
+	}
+	if x.s.cfg.ReleaseHeader != "" {
+		h.Set(x.s.cfg.ReleaseHeader, x.gen.Target.mark)
+	}
+	if x.closing() {
+		h.Set("Connection", "close")
+	}
+	x.status = resp.StatusCode
+	x.w.WriteHeader(resp.StatusCode)
+}
+
+// closing reports whether the client is to open another connection for its next request.
+func (x *exchange) closing() bool {
+	if x.s.leaving.Load() || x.Order() == route.HandOver {
+		return true
+	}
+	if x.r.ContentLength == 0 {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.body == nil || x.body.lost.Load() && !x.body.whole()
+}
+
+type answerError struct {
+	how ending
+	err error
+}
+
+// copyBody passes on the answer's body and trailer. What the slot has sent is given to the client before more is waited for.
+func (x *exchange) copyBody(resp *http.Response) *answerError {
+	defer resp.Body.Close()
+	if resp.ContentLength < 0 || len(resp.Trailer) > 0 {
+		x.rc.Flush() // it may be long until the first byte; and the answer must not get a length
+	}
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	left := resp.ContentLength
+	for {
+		if left > 0 && x.conn.br.Buffered() == 0 {
+			x.rc.Flush()
+		}
+		n, err := resp.Body.Read(*buf)
+		if n > 0 {
+			if _, werr := x.w.Write((*buf)[:n]); werr != nil {
+				return &answerError{x.verdict(gone), werr}
+			}
+			x.Out.Add(int64(n))
+			if left > 0 {
+				left -= int64(n)
+			} else {
+				x.rc.Flush()
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			x.rc.Flush() // what came is the client's
+			return &answerError{x.verdict(broken), err}
+		}
+	}
+	if resp.ContentLength > 0 && left == 0 {
+		x.rc.Flush() // the last byte is on its way before the request leaves the count
+	}
+	h := x.w.Header()
+	for name, values := range resp.Trailer {
+		switch {
+		case !trailerField(name):
+		case hasToken(h["Trailer"], name):
+			h[name] = values
+		default: // not announced
+			h[http.TrailerPrefix+name] = values
+		}
+	}
+	return nil
+}
+
+// chunkedToClient reports whether net/http frames the answer in chunks, the last of which it writes when the handler returns.
+func chunkedToClient(r *http.Request, status int, h http.Header) bool {
+	return r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) && r.Method != http.MethodHead && status >= 200 && status != http.StatusNoContent &&
+		status != http.StatusNotModified && len(h["Content-Length"]) == 0
+}
+
+// endGently ends a client's connection on which an answer is complete while the client still sends: a plain close would reset it, and the
+// client would lose the answer.
+func (s *Switcher) endGently(w http.ResponseWriter, r *http.Request, status int) {
+	rc := http.NewResponseController(w)
+	if rc.Flush() != nil {
+		return
+	}
+	conn, buf, err := rc.Hijack()
+	if err != nil {
+		return // HTTP/2 says it by other means
+	}
+	if chunkedToClient(r, status, w.Header()) {
+		conn.SetDeadline(time.Now().Add(lingerFor))
+		buf.Write(trailer(nil))
+		buf.Flush()
+	}
+	s.loose.linger(conn)
+}
+
+// lingerFor is how long a connection is kept to drop what its client still sends.
+const lingerFor = 5 * time.Second
+
+// looseConns are connections of clients that have their answer, and belong to no server any more.
+type looseConns struct {
+	mu     sync.Mutex
+	closed bool
+	conns  map[net.Conn]bool
+	all    sync.WaitGroup
+}
+
+// linger tells the client that our side has ended, drops what it sends until it ends too, at most for lingerFor, and closes c.
+func (l *looseConns) linger(c net.Conn) {
+	defer c.Close()
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return
+	}
+	if l.conns == nil {
+		l.conns = map[net.Conn]bool{}
+	}
+	l.conns[c] = true
+	l.all.Add(1)
+	c.SetDeadline(time.Now().Add(lingerFor))
+	l.mu.Unlock()
+	defer l.all.Done()
+	if ok, err := closeWrite(c); ok && err == nil {
+		io.Copy(io.Discard, c)
+	}
+	l.mu.Lock()
+	delete(l.conns, c)
+	l.mu.Unlock()
+}
+
+// close ends all at once and waits for them.
+func (l *looseConns) close() {
+	l.mu.Lock()
+	l.closed = true
+	for c := range l.conns {
+		c.SetDeadline(past)
+	}
+	l.mu.Unlock()
+	l.all.Wait()
+}
+
+// closeWrite ends the writing side of c; ok is false if it has no way to.
+func closeWrite(c net.Conn) (ok bool, err error) {
+	h, ok := c.(interface{ CloseWrite() error })
+	if !ok {
+		return false, nil
+	}
+	return true, h.CloseWrite()
+}

@@ -1,0 +1,147 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/abswap/abswap/internal/multi"
+)
+
+// Config says what is behind the front door. Only Slots is required. No time limit here ends a request that is being answered, a quiet
+// upload or a websocket; there is none that could.
+type Config struct {
+	// Slots are the slots by name, each with the host:port at which its application listens. "" means that the slot itself tells it:
+	// the address that an abswap.InspectingSlot reports at Activate or SetWeights goes before the one named here.
+	Slots map[string]string
+
+	// Active is the slot that takes work at once; it needs an address in Slots. "": none: until the first Activate every request is
+	// answered 503 with Retry-After.
+	Active string
+
+	// TrustedPeers are the networks of other proxies in front of this one. Only from them the fields Forwarded and X-Forwarded-* of a
+	// request are kept and continued; from all others they are dropped. Empty: nobody is trusted.
+	TrustedPeers []netip.Prefix
+
+	// ReleaseHeader is the name of a field that every answer of a slot gets, with "slot/release" as its value; the release is empty
+	// where the slot does not tell it. A check at the front door reads it. "": no such field.
+	ReleaseHeader string
+
+	DialTimeout time.Duration // of a connection to a slot; 0: 5s, negative: none
+	ReuseBefore time.Duration // a kept connection to a slot carries a request that cannot be repeated (POST) only if idle for less; 0: 2s, negative: never
+	HeadTimeout time.Duration // from the first byte of a client's request head to its last; 0: 1m, negative: none
+	IdleTimeout time.Duration // a client's connection without a request is closed after it; 0: 5m, negative: never
+	Farewell    time.Duration // how long Shutdown says "Connection: close" in answers before it closes idle connections; 0: 500ms, negative: not at all
+
+	// Dial connects to a slot. nil: TCP, through net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	Logger *slog.Logger // nil: silent
+}
+
+// check returns all mistakes of c at once.
+func (c Config) check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(c.Slots) == 0 {
+		bad("Config.Slots is empty: name at least one slot")
+	}
+	at := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(c.Slots)) {
+		addr := c.Slots[name]
+		if name == "" {
+			bad("Config.Slots: a slot has an empty name")
+		}
+		if addr == "" {
+			continue
+		}
+		if err := checkAddress(addr); err != nil {
+			bad("Config.Slots: slot %q: %w", name, err)
+			continue
+		}
+		if other, ok := at[addr]; ok {
+			bad("Config.Slots: slots %q and %q have the same address %q", other, name, addr)
+		}
+		at[addr] = name
+	}
+	if c.Active != "" {
+		if addr, ok := c.Slots[c.Active]; !ok {
+			bad("Config.Active: %q is not one of the slots", c.Active)
+		} else if addr == "" {
+			bad("Config.Active: slot %q has no address in Config.Slots: leave Active empty and call Activate", c.Active)
+		}
+	}
+	for i, p := range c.TrustedPeers {
+		if !p.IsValid() {
+			bad("Config.TrustedPeers: number %d is not a valid network", i)
+		}
+	}
+	if c.ReleaseHeader != "" && !isToken(c.ReleaseHeader) {
+		bad("Config.ReleaseHeader: %q is not a valid name of a header field", c.ReleaseHeader)
+	} else if reservedAnswerField(c.ReleaseHeader) {
+		bad("Config.ReleaseHeader: %q has a meaning of its own in HTTP", c.ReleaseHeader)
+	}
+	return multi.Join(errs...)
+}
+
+// checkAddress accepts host:port with a host and a port from 1 to 65535.
+func checkAddress(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("address %q is not host:port: %w", addr, err)
+	}
+	if host == "" {
+		return fmt.Errorf("address %q has no host", addr)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return fmt.Errorf("address %q: port %q is not within 1 to 65535", addr, port)
+	}
+	return nil
+}
+
+// isToken reports whether s can be the name of a header field.
+func isToken(s string) bool {
+	if s == "" {
+		return false
+	}
+	for _, c := range []byte(s) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// withDefaults returns c with each zero duration set to its documented default, and negative ones to 0, which means none from here on.
+func (c Config) withDefaults() Config {
+	set := func(d *time.Duration, def time.Duration) {
+		switch {
+		case *d == 0:
+			*d = def
+		case *d < 0:
+			*d = 0
+		}
+	}
+	set(&c.DialTimeout, 5*time.Second)
+	set(&c.ReuseBefore, 2*time.Second)
+	set(&c.HeadTimeout, time.Minute)
+	set(&c.IdleTimeout, 5*time.Minute)
+	set(&c.Farewell, 500*time.Millisecond)
+	if c.Dial == nil {
+		c.Dial = new(net.Dialer).DialContext
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Slots = maps.Clone(c.Slots)
+	return c
+}

@@ -1,0 +1,22 @@
+// Package proxy is the front door on one machine: a reverse proxy, embedded in the caller's own service, that is an abswap.Switcher and an
+// abswap.Drainer at once. It forwards HTTP/1.1, websockets and other upgrades, server-sent events, uploads and downloads of any length.
+//
+//	p, err := proxy.New(proxy.Config{Slots: map[string]string{"blue": "127.0.0.1:8081", "green": "127.0.0.1:8082"}, Active: "blue"})
+//	...
+//	go p.Serve(listener) // or use p as an http.Handler
+//	swapper := &abswap.Swapper{Switcher: p, Slots: []abswap.Slot{blue, green}}
+//
+// What it promises:
+//
+//   - A switch is exact (S1): when Activate returns, no request that begins afterwards reaches the old slot. No connection is closed for it,
+//     none remembers a slot.
+//   - Counts are exact (D1, D2): a request is counted from before its first byte can go to the slot until both directions are finished, an
+//     upgraded connection too.
+//   - Nothing is delivered twice: a request goes to a slot a second time only if nothing was sent the first time, or if repeating it is
+//     harmless by its method, none of its body was read and no byte of an answer came.
+//   - Nothing is buffered: every piece of a body is sent on before the next is read, in both directions at once, so that an early answer to
+//     an upload gets through.
+//   - No timer ends work: quiet uploads, slow reports and silent websockets live as long as their two ends want.
+//
+// A client that closes its sending side behind a request is taken as one that has gone away, as every net/http server does.
+package proxy

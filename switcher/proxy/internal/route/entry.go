@@ -1,0 +1,117 @@
+package route
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// Entry is one piece of work: it is counted from Enter to Leave. It may be used again after Leave. The fields without Atomic in their type
+// are set before Enter and not changed before Leave.
+type Entry[T any] struct {
+	Method  string
+	Path    string // without query
+	Peer    string
+	Started time.Time
+	In, Out atomic.Int64 // body bytes
+	Cut     func()       // called when the work is to be ended at once; it does not block, and may be called more than once
+
+	gen        *Generation[T]
+	shard      *shard[T]
+	upgraded   atomic.Bool
+	order      atomic.Uint32
+	prev, next *Entry[T] // guarded by shard.mu
+}
+
+// Enter picks a generation, counts e there, and returns it; nil if no slot takes work. From before its return until Leave no count of that
+// generation is without e. avoid, which may be nil, is a generation that could not be reached just now; another one is preferred to it.
+func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
+	for {
+		st := t.state.Load()
+		g := st.pick(avoid)
+		if g == nil {
+			return nil
+		}
+		if t.hooks != nil && t.hooks.picked != nil {
+			t.hooks.picked(g)
+		}
+		sh := &g.shards[rand.Uint32()&uint32(len(g.shards)-1)]
+		sh.entered.Add(1)
+		if t.hooks != nil && t.hooks.counted != nil {
+			t.hooks.counted(g)
+		}
+		if t.state.Load() == st {
+			e.gen, e.shard = g, sh
+			e.upgraded.Store(false)
+			e.order.Store(uint32(NoOrder))
+			e.link()
+			return g
+		}
+		sh.left.Add(1)
+		g.watch.wake()
+	}
+}
+
+// Upgrade moves e from the requests to the upgraded connections. It is counted all the while.
+func (e *Entry[T]) Upgrade() {
+	e.shard.upgraded.Add(1)
+	e.upgraded.Store(true)
+}
+
+// Leave ends the counting of e, on the shard on which it entered. When it returns, e.Cut is not running and will not be called again. A
+// second call does nothing.
+func (e *Entry[T]) Leave() {
+	g, sh := e.gen, e.shard
+	if g == nil {
+		return
+	}
+	e.unlink()
+	e.gen, e.shard = nil, nil
+	if e.upgraded.Load() {
+		sh.upgrLeft.Add(1)
+	}
+	sh.left.Add(1)
+	g.watch.wake()
+}
+
+// Order returns what the work was told to do.
+func (e *Entry[T]) Order() Order { return Order(e.order.Load()) }
+
+func (e *Entry[T]) link() {
+	sh := e.shard
+	sh.mu.Lock()
+	e.prev, e.next = nil, sh.first
+	if sh.first != nil {
+		sh.first.prev = e
+	}
+	sh.first = e
+	// Whoever gives an order writes it here first and walks the lists afterwards: this entry is in the list by then, or sees it here.
+	o := Order(e.gen.order.Load())
+	if o != NoOrder {
+		e.obey(o)
+	}
+	sh.mu.Unlock()
+}
+
+func (e *Entry[T]) unlink() {
+	sh := e.shard
+	sh.mu.Lock()
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		sh.first = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	}
+	e.prev, e.next = nil, nil
+	sh.mu.Unlock()
+}
+
+// obey is called with the shard's lock held.
+func (e *Entry[T]) obey(o Order) {
+	e.order.Store(uint32(o))
+	if o == Cut && e.Cut != nil {
+		e.Cut()
+	}
+}

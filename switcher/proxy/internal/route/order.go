@@ -1,0 +1,63 @@
+package route
+
+import "time"
+
+// Order tells the work in a slot to end.
+type Order uint32
+
+const (
+	NoOrder  Order = iota
+	HandOver       // at the next chance, without breaking anything
+	Cut            // at once
+)
+
+// Order gives o to all that is in flight in the slot, and, if the slot takes no new work, to what was on its way in. It returns when each
+// piece of work has been told. Set cancels it for the slots that get a part.
+func (t *Table[T]) Order(name string, o Order) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s, st := t.slots[name], t.state.Load()
+	for _, g := range s.gens {
+		if st.part(g) == 0 {
+			g.order.Store(uint32(o))
+		}
+		g.each(func(e *Entry[T]) { e.obey(o) })
+	}
+}
+
+// cancelOrders takes back what has not been carried out. A cut has been, by the time that this can run.
+func (g *Generation[T]) cancelOrders() {
+	g.order.Store(uint32(NoOrder))
+	g.each(func(e *Entry[T]) { e.order.CompareAndSwap(uint32(HandOver), uint32(NoOrder)) })
+}
+
+func (g *Generation[T]) each(f func(*Entry[T])) {
+	for i := range g.shards {
+		sh := &g.shards[i]
+		sh.mu.Lock()
+		for e := sh.first; e != nil; e = e.next {
+			f(e)
+		}
+		sh.mu.Unlock()
+	}
+}
+
+// Work describes one piece of work in flight.
+type Work struct {
+	Upgraded           bool
+	Method, Path, Peer string
+	Started            time.Time
+	In, Out            int64
+}
+
+// List returns what is in flight in the slot, in no order.
+func (t *Table[T]) List(name string) []Work {
+	var out []Work
+	for _, g := range t.Generations(name) {
+		g.each(func(e *Entry[T]) {
+			out = append(out, Work{Upgraded: e.upgraded.Load(), Method: e.Method, Path: e.Path, Peer: e.Peer, Started: e.Started,
+				In: e.In.Load(), Out: e.Out.Load()})
+		})
+	}
+	return out
+}

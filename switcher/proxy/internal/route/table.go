@@ -1,0 +1,155 @@
+// Package route decides which slot a request goes to, and counts what is in flight. It knows nothing of HTTP or of sockets.
+//
+// The rule that makes a switch exact: the routing state is one immutable value behind an atomic pointer. A request enters the count of the
+// generation it picked and then looks at the pointer again; if the state has changed it leaves and picks again. Publishing a state and then
+// reading the counts therefore misses nothing: a request that saw the old state at its second look had entered before the new state was
+// published, so the reader sees it; any other picks again, from the new state. There is no grace period.
+//
+// What this rests on, each point with a test of its own:
+//
+//   - The pointer and the counters are sync/atomic values, whose operations have one total order.
+//   - A state value is never used twice, so that A, B, A is seen as a change.
+//   - Counters belong to a generation (slot, release, address, start) and are never reset; they only grow.
+//   - A request leaves on the shard on which it entered.
+//   - Whoever wants another slot, for a redial, goes through Enter again. Nothing remembers a pick.
+package route
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Key says what a generation is a generation of. A slot whose release, address or start differs is a new one: it inherits nothing.
+type Key struct {
+	Slot    string
+	Release string
+	Address string
+	Started time.Time
+}
+
+// Same reports whether k and o are the same generation.
+func (k Key) Same(o Key) bool {
+	return k.Slot == o.Slot && k.Release == o.Release && k.Address == o.Address && k.Started.Equal(o.Started)
+}
+
+// Part is one generation's part of the new work.
+type Part[T any] struct {
+	Gen  *Generation[T]
+	Part int // 1 to 100
+}
+
+// Table holds the slots, their generations and the state that says which of them takes new work. T is what the data path needs to reach a
+// generation. All methods are safe for concurrent use.
+type Table[T any] struct {
+	state  atomic.Pointer[state[T]]
+	mu     sync.Mutex // serialises changes; Enter does not take it
+	slots  map[string]*slot[T]
+	hooks  *hooks[T] // only in tests
+	shards int       // per generation, a power of two
+}
+
+// hooks let tests stop a request at the two places where a careless table loses it.
+type hooks[T any] struct {
+	picked  func(*Generation[T]) // between "picked" and "counted"
+	counted func(*Generation[T]) // between "counted" and the second look
+}
+
+// slot is what the table knows of one slot. Its fields are guarded by Table.mu.
+type slot[T any] struct {
+	gens   []*Generation[T] // oldest first; the last one is the known one
+	sealed bool
+	watch  watch
+}
+
+// New returns a table of the slots named, none of which takes work.
+func New[T any](names ...string) *Table[T] {
+	t := &Table[T]{slots: make(map[string]*slot[T]), shards: shardCount()}
+	for _, n := range names {
+		t.slots[n] = &slot[T]{}
+	}
+	t.state.Store(newState[T](nil))
+	return t
+}
+
+// Has reports whether the table has a slot of that name.
+func (t *Table[T]) Has(name string) bool {
+	_, ok := t.slots[name] // the map never changes
+	return ok
+}
+
+// Generation returns the known generation of k.Slot if k is the same, else a new one with the target that makeTarget returns. The slot must
+// exist. Earlier generations stay counted as long as work is left in them; one that has none and that no state leads to is forgotten as a
+// whole, its counters untouched.
+func (t *Table[T]) Generation(k Key, makeTarget func() T) *Generation[T] {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.slots[k.Slot]
+	if n := len(s.gens); n > 0 && s.gens[n-1].Key.Same(k) {
+		return s.gens[n-1]
+	}
+	live := t.state.Load()
+	s.gens = slices.DeleteFunc(slices.Clone(s.gens), func(g *Generation[T]) bool { return live.part(g) == 0 && g.count().total() == 0 })
+	g := newGeneration(k, makeTarget(), &s.watch, t.shards)
+	s.gens = append(s.gens, g)
+	return g
+}
+
+// Set publishes a state in which each generation named has its part and nothing else leads anywhere. Parts of 0 are left out. At return no
+// request that begins afterwards enters another generation. A slot that gets a part is no longer sealed, and orders given to it are
+// cancelled. No parts: no slot takes work.
+func (t *Table[T]) Set(parts ...Part[T]) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	parts = slices.DeleteFunc(slices.Clone(parts), func(p Part[T]) bool { return p.Part <= 0 })
+	for _, p := range parts {
+		s := t.slots[p.Gen.Key.Slot]
+		s.sealed = false
+		for _, g := range s.gens {
+			g.cancelOrders()
+		}
+	}
+	t.state.Store(newState(parts))
+}
+
+// Seal publishes a state in which nothing leads to the slot; the others keep their ratio. From its return on no request enters the slot, so
+// that a count of zero stays zero (but see Count).
+func (t *Table[T]) Seal(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.slots[name].sealed = true
+	left := slices.DeleteFunc(slices.Clone(t.state.Load().parts), func(p Part[T]) bool { return p.Gen.Key.Slot == name })
+	t.state.Store(newState(scale(left)))
+}
+
+// Sealed reports whether the slot was sealed and has got no part since.
+func (t *Table[T]) Sealed(name string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.slots[name].sealed
+}
+
+// Parts returns the parts of the generations that take new work. The caller does not change the slice.
+func (t *Table[T]) Parts() []Part[T] { return t.state.Load().parts }
+
+// Generations returns all generations of the slot that may have work in them, oldest first.
+func (t *Table[T]) Generations(name string) []*Generation[T] {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.slots[name].gens // replaced, never changed in place, when it shrinks; appended to otherwise
+}
+
+// Each calls f for all generations of all slots, with the part of each in the state.
+func (t *Table[T]) Each(f func(g *Generation[T], part int)) {
+	t.mu.Lock()
+	st := t.state.Load()
+	var all []*Generation[T]
+	for _, s := range t.slots {
+		all = append(all, s.gens...)
+	}
+	t.mu.Unlock()
+	for _, g := range all {
+		f(g, st.part(g))
+	}
+}

@@ -1,0 +1,288 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/internal/multi"
+	"github.com/abswap/abswap/switcher/proxy/internal/route"
+)
+
+// Switcher is the embedded proxy. It is an http.Handler, or a server of its own by Serve.
+type Switcher struct {
+	cfg     Config
+	table   *route.Table[*upstream]
+	busy    chan struct{} // held by the one who changes the table; a channel, since waiting for it ends with a context
+	server  *http.Server
+	doors   doors
+	loose   looseConns
+	leaving atomic.Bool // Shutdown or Close has begun
+	stats   struct{ failed, refused, retried, cut atomic.Int64 }
+}
+
+var ( // what this backend can do
+	_ abswap.WeightedSwitcher = (*Switcher)(nil)
+	_ abswap.SealingSwitcher  = (*Switcher)(nil)
+	_ abswap.TraitsSwitcher   = (*Switcher)(nil)
+	_ abswap.Checker          = (*Switcher)(nil)
+	_ abswap.WaitingDrainer   = (*Switcher)(nil)
+	_ abswap.ListingDrainer   = (*Switcher)(nil)
+	_ abswap.ForcingDrainer   = (*Switcher)(nil)
+	_ http.Handler            = (*Switcher)(nil)
+)
+
+// New checks cfg and returns a Switcher. It connects to nothing. The error lists all mistakes in cfg.
+func New(cfg Config) (*Switcher, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	cfg = cfg.withDefaults()
+	names := make([]string, 0, len(cfg.Slots))
+	for name := range cfg.Slots {
+		names = append(names, name)
+	}
+	s := &Switcher{cfg: cfg, table: route.New[*upstream](names...), busy: make(chan struct{}, 1)}
+	s.server = s.newServer()
+	if cfg.Active != "" {
+		s.publish(route.Part[*upstream]{Gen: s.generation(route.Key{Slot: cfg.Active, Address: cfg.Slots[cfg.Active]}), Part: 100})
+	}
+	return s, nil
+}
+
+// Active returns the name of the slot with the largest part of new work, and ErrMixed beside it if it is not the only one with a part; of
+// equal parts the first name counts. If no slot takes work the error is ErrNoActive.
+func (s *Switcher) Active(ctx context.Context) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	name, most := "", 0
+	parts := s.table.Parts()
+	for _, p := range parts {
+		if n := p.Gen.Key.Slot; p.Part > most || p.Part == most && n < name {
+			name, most = n, p.Part
+		}
+	}
+	switch len(parts) {
+	case 0:
+		return "", abswap.ErrNoActive
+	case 1:
+		return name, nil
+	}
+	return name, abswap.ErrMixed
+}
+
+// Weights returns the parts of the slots that take new work.
+func (s *Switcher) Weights(ctx context.Context) (map[string]int, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	w := map[string]int{}
+	for _, p := range s.table.Parts() {
+		w[p.Gen.Key.Slot] = p.Part
+	}
+	return w, nil
+}
+
+// Activate sends all new work to sl: it is in force at return, exactly. Where sl is an abswap.InspectingSlot it is asked what it holds; a
+// release, address or start other than the one known makes a new generation, whose counts and connections begin afresh. Otherwise the known
+// one goes on, also one that is still draining: its orders to hand over are cancelled.
+//
+// Calls of Activate, SetWeights and Seal take effect one after the other. Of two that overlap, both return nil when theirs has taken
+// effect, and Active tells the later one. An error means that nothing has changed: the effect is a single step, so ErrUnknownOutcome is
+// never returned.
+func (s *Switcher) Activate(ctx context.Context, sl abswap.Slot) error {
+	return s.set(ctx, "activate", abswap.Weight{Slot: sl, Part: 100})
+}
+
+// SetWeights gives each slot its part of the new requests. Of any hundred requests in a row that are picked between two changes, each slot
+// gets exactly its part, evenly spread; a part of 0 gets none. Everything said of Activate holds.
+func (s *Switcher) SetWeights(ctx context.Context, w ...abswap.Weight) error {
+	return s.set(ctx, "set weights", w...)
+}
+
+func (s *Switcher) set(ctx context.Context, what string, w ...abswap.Weight) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := abswap.CheckWeights(w); err != nil {
+		return fmt.Errorf("proxy: %s: %w", what, err)
+	}
+	var errs []error
+	for _, x := range w {
+		if !s.table.Has(x.Slot.Name()) {
+			errs = append(errs, unknownSlot(x.Slot))
+		}
+	}
+	if err := multi.Join(errs...); err != nil {
+		return fmt.Errorf("proxy: %s: %w", what, err)
+	}
+	if err := s.lock(ctx, what); err != nil {
+		return err
+	}
+	defer s.unlock()
+
+	// First all that can go wrong, then the one step that cannot.
+	var keys []route.Key
+	for _, x := range w {
+		if x.Part == 0 {
+			keys = append(keys, route.Key{})
+			continue
+		}
+		k, err := s.keyOf(ctx, x.Slot)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		keys = append(keys, k)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := multi.Join(errs...); err != nil {
+		return fmt.Errorf("proxy: %s: nothing changed: %w", what, err)
+	}
+	var parts []route.Part[*upstream]
+	for i, x := range w {
+		if x.Part > 0 {
+			parts = append(parts, route.Part[*upstream]{Gen: s.generation(keys[i]), Part: x.Part})
+		}
+	}
+	s.publish(parts...)
+	return nil
+}
+
+// Seal makes sure that nothing leads to sl; the parts of the others are scaled up in their ratio. From its return on the counts of sl only
+// fall.
+func (s *Switcher) Seal(ctx context.Context, sl abswap.Slot) error {
+	if err := s.known(ctx, sl); err != nil {
+		return err
+	}
+	if err := s.lock(ctx, "seal"); err != nil {
+		return err
+	}
+	defer s.unlock()
+	s.table.Seal(sl.Name())
+	s.closeIdle()
+	return nil
+}
+
+// Traits tells that the proxy decides per request, closes no idle client connection at a switch, has no gap, and forgets its state with its
+// process.
+func (s *Switcher) Traits() abswap.Traits { return abswap.Traits{Forgets: true} }
+
+// Check finds slots that the proxy does not have or cannot reach, and what a swap asks for that it cannot do.
+func (s *Switcher) Check(ctx context.Context, r abswap.CheckRequest) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var errs []error
+	for _, sl := range r.Slots {
+		switch {
+		case sl == nil:
+			errs = append(errs, errors.New("proxy: a slot is nil"))
+		case !s.table.Has(sl.Name()):
+			errs = append(errs, unknownSlot(sl))
+		case s.cfg.Slots[sl.Name()] == "":
+			if _, ok := abswap.As[abswap.InspectingSlot](sl); !ok {
+				errs = append(errs, fmt.Errorf("proxy: slot %q has no address in Config.Slots, and %T cannot tell one", sl.Name(), sl))
+			}
+		}
+	}
+	if r.Exclusive {
+		errs = append(errs, fmt.Errorf("proxy: cannot make requests wait, as Exclusive needs: %w", errors.ErrUnsupported))
+	}
+	if r.Drain.Sessions {
+		errs = append(errs, fmt.Errorf("proxy: cannot count sessions, as Drain.Sessions needs: %w", errors.ErrUnsupported))
+	}
+	if r.Drain.AtDeadline == abswap.HandOver || r.Drain.AtDeadline == abswap.CutOff {
+		errs = append(errs, abswap.Warnf("proxy: a hand-over reaches clients whose answer has not begun; websockets and running streams are not told"))
+	}
+	return multi.Join(errs...)
+}
+
+// keyOf tells which generation of the slot is meant now.
+func (s *Switcher) keyOf(ctx context.Context, sl abswap.Slot) (route.Key, error) {
+	k := route.Key{Slot: sl.Name(), Address: s.cfg.Slots[sl.Name()]}
+	if in, ok := abswap.As[abswap.InspectingSlot](sl); ok {
+		st, err := in.Inspect(ctx)
+		if err != nil {
+			return k, fmt.Errorf("slot %q cannot be inspected: %w", k.Slot, err)
+		}
+		k.Release, k.Started = st.Release, st.Started.Round(0)
+		if st.Address != "" {
+			k.Address = st.Address
+		}
+	}
+	if k.Address == "" {
+		return k, fmt.Errorf("slot %q has no address: name one in Config.Slots, or let its Inspect tell it", k.Slot)
+	}
+	if err := checkAddress(k.Address); err != nil {
+		return k, fmt.Errorf("slot %q: %w", k.Slot, err)
+	}
+	return k, nil
+}
+
+func (s *Switcher) generation(k route.Key) *generation {
+	return s.table.Generation(k, func() *upstream {
+		return &upstream{addr: k.Address, mark: mark(k), dial: s.cfg.Dial, limit: s.cfg.DialTimeout}
+	})
+}
+
+// publish puts the parts in force. Connections may be kept before the first request can come, and none are kept when the last one has gone.
+func (s *Switcher) publish(parts ...route.Part[*upstream]) {
+	for _, p := range parts {
+		p.Gen.Target.setOpen(true)
+	}
+	s.table.Set(parts...)
+	s.closeIdle()
+}
+
+// closeIdle closes the idle connections to the generations that take no new work, and lets none be kept: a drained slot has none.
+func (s *Switcher) closeIdle() {
+	s.table.Each(func(g *generation, part int) {
+		if part == 0 {
+			g.Target.setOpen(false)
+		}
+	})
+}
+
+// lock waits until nobody else changes the table.
+func (s *Switcher) lock(ctx context.Context, what string) error {
+	select {
+	case s.busy <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := ctx.Err(); err != nil {
+		s.unlock()
+		return err
+	}
+	if s.doors.isClosed() {
+		s.unlock()
+		return fmt.Errorf("proxy: %s: %w", what, http.ErrServerClosed)
+	}
+	return nil
+}
+
+func (s *Switcher) unlock() { <-s.busy }
+
+// known returns an error if the context has ended or there is no such slot.
+func (s *Switcher) known(ctx context.Context, sl abswap.Slot) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if sl == nil {
+		return errors.New("proxy: the slot is nil")
+	}
+	if !s.table.Has(sl.Name()) {
+		return unknownSlot(sl)
+	}
+	return nil
+}
+
+func unknownSlot(sl abswap.Slot) error {
+	return fmt.Errorf("proxy: slot %q is not in Config.Slots: %w", sl.Name(), abswap.ErrUnknownSlot)
+}

@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// tunnel answers the client with the slot's 101 and carries bytes both ways until both directions have ended. Bytes that came with either
+// head are carried too, and each direction ends by itself.
+func (x *exchange) tunnel(resp *http.Response) (ending, error) {
+	got := strings.Join(resp.Header["Upgrade"], ", ")
+	if x.upgrade == "" || !sameProtocol(x.upgrade, got) {
+		return x.verdict(failed), fmt.Errorf("slot changed to protocol %q, the client asked for %q", got, x.upgrade)
+	}
+	if how := x.beginAnswer(); how != done {
+		return how, nil
+	}
+	client, buf, err := x.rc.Hijack()
+	if err != nil {
+		return x.verdict(failed), fmt.Errorf("client's connection cannot be taken over: %w", err)
+	}
+	x.client = client // closed by whoever called attempt, after the count
+	client.SetDeadline(time.Time{})
+	t := &tunnel{client: client, slot: x.conn.Conn}
+	x.mu.Lock()
+	x.endConn = t
+	ended := x.ended
+	x.mu.Unlock()
+	if ended {
+		return finished, nil
+	}
+	x.Upgrade()
+	x.writeSwitch(buf.Writer, resp, got)
+	if err := buf.Flush(); err != nil {
+		return finished, err
+	}
+
+	// Both heads have been read through buffers: what these still hold comes first.
+	fromClient := io.MultiReader(io.LimitReader(buf.Reader, int64(buf.Reader.Buffered())), client)
+	fromSlot := io.MultiReader(io.LimitReader(x.conn.br, int64(x.conn.br.Buffered())), x.conn.Conn)
+	var both sync.WaitGroup
+	unread := false
+	both.Go(func() { unread = !t.carry(t.slot, fromClient, &x.In) })
+	t.carry(t.client, fromSlot, &x.Out)
+	both.Wait()
+	x.linger = unread && !x.isEnded()
+	return finished, nil
+}
+
+// sameProtocol reports whether the slot chose one of the protocols that the client offered.
+func sameProtocol(asked, got string) bool {
+	if got == "" {
+		return false
+	}
+	for p := range strings.SplitSeq(asked, ",") {
+		if strings.EqualFold(strings.TrimSpace(p), got) {
+			return true
+		}
+	}
+	return strings.EqualFold(asked, got)
+}
+
+func (x *exchange) writeSwitch(bw *bufio.Writer, resp *http.Response, protocol string) {
+	bw.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	drop := named(resp.Header)
+	for name, values := range resp.Header {
+		if hopByHop(name) || slices.Contains(drop, name) || name == http.CanonicalHeaderKey(x.s.cfg.ReleaseHeader) {
+			continue
+		}
+		for _, v := range values {
+			writeField(bw, name, v)
+		}
+	}
+	if x.s.cfg.ReleaseHeader != "" {
+		writeField(bw, x.s.cfg.ReleaseHeader, x.gen.Target.mark)
+	}
+	writeField(bw, "Upgrade", protocol)
+	writeField(bw, "Connection", "Upgrade")
+	bw.WriteString("\r\n")
+}
+
+// tunnel is an upgraded connection: the two that it joins.
+type tunnel struct{ client, slot net.Conn }
+
+// Close breaks off both directions without waiting: closing a TLS connection could.
+func (t *tunnel) Close() error {
+	return errors.Join(t.client.SetDeadline(past), t.slot.Close())
+}
+
+// carry copies one direction and reports whether it came to its end, or had to leave something unread. An end is passed on as an end of that
+// direction only, and the other one lives on. A broken source breaks off both. If dst is broken, the other direction finds that by itself,
+// after what is still on its way there.
+func (t *tunnel) carry(dst net.Conn, src io.Reader, count *atomic.Int64) bool {
+	rerr, werr := copyStream(dst, src, count)
+	if werr != nil {
+		return false
+	}
+	if rerr != nil {
+		t.Close()
+	} else if ok, _ := closeWrite(dst); !ok {
+		t.Close() // this kind of connection has no halves
+	}
+	return true
+}
+
+// smallBuffer holds what a mostly quiet connection says at a time.
+const smallBuffer = 4 << 10
+
+// copyStream copies src to dst up to its end, and says which side failed. It begins with a small buffer, as most upgraded connections say
+// little, and takes a large one when one read fills it.
+func copyStream(dst io.Writer, src io.Reader, count *atomic.Int64) (rerr, werr error) {
+	buf := make([]byte, smallBuffer)
+	for {
+		n, err := src.Read(buf)
+		if n > 0 {
+			if _, werr := dst.Write(buf[:n]); werr != nil {
+				return nil, werr
+			}
+			count.Add(int64(n))
+			if n == len(buf) && n == smallBuffer {
+				large := copyBuffers.Get().(*[]byte)
+				defer copyBuffers.Put(large)
+				buf = *large
+			}
+		}
+		if err == io.EOF {
+			return nil, nil
+		}
+		if err != nil {
+			return err, nil
+		}
+	}
+}
