@@ -54,16 +54,16 @@ type Request struct {
 
 // Work is a piece of work that has begun. It stays until End, or until it is cut.
 type Work struct {
-	sw       *Switcher
-	slot     string
-	order    int64
-	began    time.Time
-	request  Request
-	in, out  int64         // guarded by sw.mu, as all below
-	ended    bool          // by the client
-	cut      bool          // by Force
-	told     bool          // leave is closed
-	leave    chan struct{} // closed when it is asked to go elsewhere, or cut
+	sw      *Switcher
+	slot    string
+	order   int64
+	began   time.Time
+	request Request
+	in, out int64         // guarded by sw.mu, as all below
+	ended   bool          // by the client
+	cut     bool          // by Force
+	told    bool          // leave is closed
+	leave   chan struct{} // closed when it is asked to go elsewhere, or cut
 }
 
 // Begin begins a plain request and returns the slot that got it, with a function that ends it, which is idempotent. If no slot takes it
