@@ -222,7 +222,8 @@ func (s *Swapper) modelOf(ctx context.Context) (m *model, slots []Slot, err erro
 		ms.release, ms.running = state.Release, state.Running
 		switch {
 		case errors.Is(err, errors.ErrUnsupported):
-			ms.running = r.ready(ctx, slot) == nil
+			_, starts := As[StartingSlot](slot)
+			ms.running = !starts || r.ready(ctx, slot) == nil // who is not started by us runs by the time the deploy waits for it
 		case err != nil:
 			return nil, nil, fmt.Errorf("slot %q: %w", slot.Name(), err)
 		}
