@@ -38,7 +38,7 @@ func lookIn(pid int, boot string) (info, error) {
 	return in, nil
 }
 
-// parseStat reads a line of /proc/PID/stat: "pid (name) state ppid pgrp session ... starttime ...". The name may hold spaces,
+// parseStat reads a line of /proc/PID/stat: "pid (name) state ppid pgrp session ... threads 0 starttime ...". The name may hold spaces,
 // parentheses and new lines, so the fields are counted from the last closing one.
 func parseStat(data []byte) (info, error) {
 	open, end := bytes.IndexByte(data, '('), bytes.LastIndexByte(data, ')')
@@ -53,12 +53,16 @@ func parseStat(data []byte) (info, error) {
 	if len(f) < 20 {
 		return info{}, fmt.Errorf("stat %q has only %d fields after the name", data, len(f))
 	}
-	in := info{name: string(data[open+1 : end]), dead: f[0] == "Z" || f[0] == "X" || f[0] == "x"}
+	in := info{name: string(data[open+1 : end])}
 	in.id.PID = pid
-	var errs [3]error
+	var errs [4]error
 	in.parent, errs[0] = strconv.Atoi(f[1])
 	in.session, errs[1] = strconv.Atoi(f[3])
-	in.id.Start, errs[2] = strconv.ParseUint(f[19], 10, 64)
+	threads, err := strconv.Atoi(f[17])
+	errs[2] = err
+	in.id.Start, errs[3] = strconv.ParseUint(f[19], 10, 64)
+	// The state is that of the first thread: as long as there are others, the process runs without it, or is not yet quite gone.
+	in.dead = f[0] == "X" || (f[0] == "Z" && threads <= 1)
 	if err := errors.Join(errs[:]...); err != nil {
 		return info{}, fmt.Errorf("stat %q: %w", data, err)
 	}

@@ -34,7 +34,7 @@ func config(t *testing.T, modes string) process.Config {
 		Name:    "blue",
 		Dir:     filepath.Join(dir, "blue"),
 		Command: []string{exe},
-		Env:     []string{envApp + "=" + modes, envNotify + "=" + filepath.Join(dir, "pids")},
+		Env:     []string{envApp + "=" + modes, envNotify + "=" + filepath.Join(dir, "pids"), "GORACE=atexit_sleep_ms=0"},
 		Grace:   patience,
 	}
 	if runtime.GOOS == "windows" { // a signal needs a console there
