@@ -31,9 +31,12 @@ func idempotent(ctx context.Context, w *world) error {
 		if err := w.activate(ctx, w.Blue); err != nil {
 			return fmt.Errorf("the slot was active: call %d: %w", i+2, err)
 		}
-		if err := w.stays(ctx, w.Blue.Name()); err != nil {
+		if err := w.still(ctx, w.Blue.Name()); err != nil {
 			return fmt.Errorf("after call %d: %w", i+2, err)
 		}
+	}
+	if err := w.stays(ctx, w.Blue.Name()); err != nil {
+		return err
 	}
 	return w.activeIs(ctx, w.Blue.Name())
 }
@@ -156,13 +159,16 @@ func endedContextAbilities(ctx context.Context, w *world) error {
 			if !errors.Is(err, want) {
 				return fmt.Errorf("%s returned %v, not its context's error: %w", name, err, want)
 			}
-			if err := w.stays(ctx, w.Blue.Name()); err != nil {
+			if err := w.still(ctx, w.Blue.Name()); err != nil {
 				return fmt.Errorf("after %s with a context that had ended: %w", name, err)
 			}
 		}
 	}
 	if asked == 0 {
 		return skipf("the backend has no ability that changes something")
+	}
+	if err := w.stays(ctx, w.Blue.Name()); err != nil {
+		return fmt.Errorf("after calls with a context that had ended: %w", err)
 	}
 	return w.activeIs(ctx, w.Blue.Name())
 }

@@ -185,10 +185,13 @@ func checkChangesNothing(ctx context.Context, w *world) error {
 		for _, r := range []abswap.CheckRequest{{}, {Steps: []int{50}}, {Exclusive: true}, {Stops: true, Drain: abswap.DrainOptions{Sessions: true, AtDeadline: abswap.CutOff}}} {
 			r.Slots = []abswap.Slot{w.Blue, w.Green}
 			_ = c.Check(ctx, r) // what it finds is the rig's matter
-			if err := w.stays(ctx, w.Blue.Name()); err != nil {
+			if err := w.still(ctx, w.Blue.Name()); err != nil {
 				return fmt.Errorf("after Check: %w", err)
 			}
 		}
+	}
+	if err := w.stays(ctx, w.Blue.Name()); err != nil {
+		return fmt.Errorf("after Check: %w", err)
 	}
 	return w.activeNow(ctx, w.Blue.Name())
 }

@@ -64,7 +64,7 @@ func previewRefused(ctx context.Context, w *world) error {
 		if err := sw.Preview(ctx, w.Green, bad); err == nil {
 			return fmt.Errorf("preview took the rule %+v", bad)
 		}
-		if err := w.stays(ctx, w.Blue.Name()); err != nil {
+		if err := w.still(ctx, w.Blue.Name()); err != nil {
 			return fmt.Errorf("after Preview refused the rule %+v: %w", bad, err)
 		}
 	}

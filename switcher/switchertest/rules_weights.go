@@ -61,11 +61,11 @@ func weightsRefused(ctx context.Context, w *world) error {
 		if err := w.weightsAre(ctx, sw, map[string]int{blue.Name(): 100}); err != nil {
 			return fmt.Errorf("after SetWeights with %s was refused: %w", bad.what, err)
 		}
-		if err := w.stays(ctx, blue.Name()); err != nil {
+		if err := w.still(ctx, blue.Name()); err != nil {
 			return fmt.Errorf("after SetWeights with %s was refused: %w", bad.what, err)
 		}
 	}
-	return nil
+	return w.stays(ctx, blue.Name())
 }
 
 func mixed(ctx context.Context, w *world) error {

@@ -133,6 +133,20 @@ func (w *world) stays(ctx context.Context, slot string) error {
 	return nil
 }
 
+// still checks with a few probes that all go to the slot.
+func (w *world) still(ctx context.Context, slot string) error {
+	for range 4 {
+		got, err := w.bounded(ctx, w.Probe)
+		if err != nil {
+			return fmt.Errorf("probe: %w", err)
+		}
+		if got != slot {
+			return fmt.Errorf("a probe was answered by %q, not by %q", got, slot)
+		}
+	}
+	return nil
+}
+
 // activeIs waits until Active returns that name and no error.
 func (w *world) activeIs(ctx context.Context, slot string) error {
 	return w.until(ctx, func() error { return w.activeNow(ctx, slot) })
