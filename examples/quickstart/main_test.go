@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -20,12 +21,27 @@ import (
 
 var swaps = flag.Int("swaps", 20, "how many swaps TestSwapsUnderLoad makes")
 
-// TestMain lets the slots start this test binary as the application.
+// TestMain lets the slots start this test binary as the application. What the race detector finds there, it writes into a folder that is
+// looked into at the end.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == appArg {
 		os.Exit(appMain(os.Args[2:]))
 	}
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "quickstart-races-")
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv("GORACE", "atexit_sleep_ms=10 log_path="+filepath.Join(dir, "race"))
+	code := m.Run()
+	if races, err := filepath.Glob(filepath.Join(dir, "race*")); err != nil || len(races) > 0 {
+		for _, name := range races {
+			text, _ := os.ReadFile(name)
+			fmt.Printf("in an application: %s\n", text)
+		}
+		code = 1
+	}
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
 
 // The program as a user runs it, but shorter.
@@ -173,6 +189,7 @@ func (c *cutter) Activate(ctx context.Context, s abswap.Slot) error {
 
 // A proxy that breaks a promise must be found out: by the judge that is used for the sound one, on the same story.
 func TestBrokenSwitchersAreFoundOut(t *testing.T) {
+	t.Parallel()
 	late := func(r row) int { return r.Late }
 	cut := func(r row) int { return r.Cut }
 	for name, c := range map[string]struct {
@@ -189,7 +206,7 @@ func TestBrokenSwitchersAreFoundOut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := options{rate: 150, seconds: 7, seed: 5, script: script()[:2]}
+			o := options{rate: 150, seconds: 5, seed: 5, script: script()[:2]}
 			o.spoil = func(s *proxy.Switcher) abswap.WeightedSwitcher { return c.spoil(t, s) }
 			v, err := quickstart(t.Context(), o, newProgress(t.Output(), time.Now()))
 			require.NoError(t, err)
