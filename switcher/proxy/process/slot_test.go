@@ -107,7 +107,9 @@ func TestProgramInTheReleaseFolder(t *testing.T) {
 		name += ".exe"
 	}
 	require.NoError(t, os.MkdirAll(filepath.Join(r.Path, "bin"), 0o755))
-	require.NoError(t, os.Link(exe, filepath.Join(r.Path, "bin", name)))
+	program, err := os.ReadFile(exe)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(r.Path, "bin", name), program, 0o700))
 	cfg := config(t, "normal")
 	cfg.Command = []string{"./bin/server"}
 	s := newSlot(t, cfg)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -118,6 +119,9 @@ func findProgram(name, dir string) (string, error) {
 		name = filepath.Join(dir, name)
 	}
 	path, err := exec.LookPath(name)
+	if errors.Is(err, exec.ErrNotFound) && filepath.Base(name) != name { // so it says on Windows of a path, too
+		return "", &fs.PathError{Op: "exec", Path: name, Err: fs.ErrNotExist}
+	}
 	if err != nil {
 		return "", err // it names the program
 	}
