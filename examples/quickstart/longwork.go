@@ -26,11 +26,11 @@ func (l *load) lasting(random *rand.Rand) time.Duration {
 	return time.Duration((1.5 + 2.5*random.Float64()) * l.pace * float64(time.Second))
 }
 
-// transfer begins an upload or a download that takes about seconds, at the default length of the run, and comes back at once.
+// transfer begins an upload or a download that takes seconds and up to a tenth more, at the default length of the run, and comes back at once.
 func (l *load) transfer(k kind, seconds float64) {
 	n := l.nextID.Add(1)
 	random := rand.New(rand.NewPCG(l.seed, 2000+uint64(n)))
-	over := time.Duration(seconds * (0.95 + 0.1*random.Float64()) * l.pace * float64(time.Second))
+	over := time.Duration(seconds * (1 + 0.1*random.Float64()) * l.pace * float64(time.Second))
 	size, seed := 2<<20+random.Int64N(2<<20), random.Uint64()
 	l.longs.Go(func() {
 		ctx, cancel := context.WithTimeoutCause(l.hard, over+patience, errPatience)

@@ -49,7 +49,7 @@ type options struct {
 }
 
 // usual is how long the story takes by default. A run of half of it has transfers of half the length.
-const usual = 42
+const usual = 38
 
 // pace is by how much everything that lasts is stretched.
 func (o options) pace() float64 { return o.seconds / usual }

@@ -57,14 +57,14 @@ func script() []act {
 		release:   release{Version: "v2", Behaviour: healthy},
 		want:      abswap.OutcomeSucceeded,
 		serving:   "v2",
-		transfers: []transfer{{kindUpload, 12}, {kindDownload, 15}},
+		transfers: []transfer{{kindUpload, 11.5}, {kindDownload, 13.5}},
 	}, {
 		name:      "v3, in steps",
 		release:   release{Version: "v3", Behaviour: healthy},
 		adjust:    func(s *abswap.Swapper) { s.Steps = []int{5, 25} },
 		want:      abswap.OutcomeSucceeded,
 		serving:   "v3",
-		transfers: []transfer{{kindUpload, 17}},
+		transfers: []transfer{{kindUpload, 14}},
 	}, {
 		name:    "v4, never healthy",
 		release: release{Version: "v4", Behaviour: neverHealthy},
@@ -108,7 +108,7 @@ func (s *story) tell(ctx context.Context) (verdict, error) {
 	if s.play(ctx, acts[0], ledgers) {
 		stop := s.load.begin(ctx)
 		s.load.transfer(kindUpload, 10)
-		s.load.transfer(kindDownload, 11)
+		s.load.transfer(kindDownload, 10.5)
 		pause(ctx, s.o.scaled(1.5))
 		right := true
 		for i := 1; right && i < len(acts); i++ {
