@@ -38,6 +38,9 @@ func (r *run) preparing(ctx context.Context) verdict {
 	if err != nil {
 		return failed(err)
 	}
+	if r.dark(w) {
+		return verdict{result: ResultMoved, err: joinErrors(errors.New("no slot took work any more"), r.relight(context.WithoutCancel(ctx), r.st.From))}
+	}
 	if !sameWeights(w, r.st.Weights) {
 		return failed(fmt.Errorf("new work goes to %s, and went to %s when the swap began: somebody else is moving it", weightsText(w), weightsText(r.st.Weights)))
 	}
@@ -50,7 +53,11 @@ func (r *run) preparing(ctx context.Context) verdict {
 	}
 	if in, can := ability[InspectingSlot](to); can {
 		if state, err := in.Inspect(ctx); err == nil && !state.Running {
-			if _, err := r.seal(ctx, to); err != nil {
+			_, err := r.seal(ctx, to)
+			switch {
+			case errors.Is(err, errMovedThere):
+				return moved("%v", err)
+			case err != nil:
 				return failed(err)
 			}
 			return ok()
@@ -246,7 +253,7 @@ func (r *run) shifting(ctx context.Context) verdict {
 	if sameWeights(w, target) {
 		return verdict{result: ResultOK, note: "was in force already"}
 	}
-	if !sameWeights(w, r.st.wanted(r.st.round-1)) {
+	if !sameWeights(w, r.st.wanted(r.st.round-1)) && len(w) > 0 { // with no slot active, whatever the cause, one has to be
 		return moved("new work goes to %s, which is neither where it went before this step (%s) nor where it shall go (%s)",
 			weightsText(w), weightsText(r.st.wanted(r.st.round-1)), weightsText(target))
 	}
@@ -283,8 +290,11 @@ func (r *run) confirming(ctx context.Context) verdict {
 	return verdict{result: ResultOK, weights: w}
 }
 
-// ours tells whether w is something that this swap found or ordered.
+// ours tells whether w is something that this swap found or ordered, or the gap that a Switcher left between the two.
 func (r *run) ours(w map[string]int) bool {
+	if len(w) == 0 {
+		return true
+	}
 	for i := -1; i < len(r.st.Steps); i++ {
 		if sameWeights(w, r.st.wanted(i)) {
 			return true

@@ -32,11 +32,15 @@ func (r *run) reverting(ctx context.Context) verdict {
 	if err != nil {
 		return failed(err)
 	}
-	note := r.holdBack(ctx)
 	defer r.letGo()
 	for try := 1; ; try++ {
+		note := r.holdBack(ctx)
 		if err := r.becomesReady(ctx, from, r.s.Timeouts.revert()); err != nil {
-			return verdict{result: ResultUnfit, err: fmt.Errorf("the old slot is not fit to take the work back, so it stays with %s: %w", weightsText(w), err)}
+			err = fmt.Errorf("the old slot is not fit to take the work back, so it stays with %s: %w", weightsText(w), err)
+			if r.dark(w) { // a switcher with a gap was stopped in it: the new slot is better than none
+				err = joinErrors(err, r.relight(ctx, r.st.To))
+			}
+			return verdict{result: ResultUnfit, err: err}
 		}
 		moved, err := r.move(ctx, r.home())
 		if err == nil {
@@ -63,13 +67,17 @@ func (r *run) revertToNothing(ctx context.Context, w map[string]int) verdict {
 	if err != nil {
 		return failed(err)
 	}
-	sealed, err := r.seal(ctx, to)
-	if err != nil {
-		return failed(err)
-	}
-	if !sealed {
+	sw, can := ability[SealingSwitcher](r.s.Switcher)
+	if !can {
 		return verdict{result: ResultUnfit, err: fmt.Errorf("slot %q keeps the work: this was the first deploy, there is no other slot, and %T cannot seal",
 			r.st.To, r.s.Switcher)}
+	}
+	sctx, cancel := within(ctx, r.s.Timeouts.Shift, 30*time.Second)
+	defer cancel()
+	if err := sw.Seal(sctx, to); err != nil {
+		if w, serr := r.await(ctx, func(w map[string]int) bool { return len(w) == 0 }); serr != nil || len(w) > 0 {
+			return failed(joinErrors(fmt.Errorf("sealing slot %q: %w", to.Name(), err), serr))
+		}
 	}
 	return verdict{result: ResultOK, note: "no slot is active any more: this was the first deploy"}
 }
@@ -84,7 +92,11 @@ func (r *run) holdBack(ctx context.Context) (note string) {
 	if err != nil {
 		return err.Error()
 	}
-	if v := r.holding(ctx); v.result != ResultOK {
+	v := r.holding(ctx)
+	if v.result != ResultOK {
+		v = r.holding(ctx)
+	}
+	if v.result != ResultOK {
 		return fmt.Sprintf("both versions worked at the same time on the way back: %v", v.err)
 	}
 	o := r.s.Drain
@@ -130,12 +142,17 @@ func (r *run) revDraining(ctx context.Context) verdict {
 
 func (r *run) discarding(ctx context.Context) verdict {
 	r.letGo()
-	if r.st.Running && !r.st.Install {
-		return verdict{result: ResultOK, note: fmt.Sprintf("slot %q ran before and runs on", r.st.To)}
-	}
 	w, err := r.see(ctx)
 	if err != nil {
 		return failed(err)
+	}
+	if r.dark(w) {
+		if err := r.relight(ctx, r.st.From); err != nil {
+			return failed(err)
+		}
+	}
+	if r.st.Running && !r.st.Install {
+		return verdict{result: ResultOK, note: fmt.Sprintf("slot %q ran before and runs on", r.st.To)}
 	}
 	if !idle(w, r.st.To) {
 		return moved("new work goes to %s: slot %q, which is to be taken down, was given some by another hand", weightsText(w), r.st.To)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"time"
 )
 
 // model is a world of slots and traffic in memory, with just what the engine can see and do. Plan runs the engine against one that was
@@ -14,8 +15,8 @@ type model struct {
 	mu      sync.Mutex
 	slots   map[string]*modelSlot
 	weights map[string]int
-	held    bool
-	looks   any // the Switcher whose abilities the model has; nil: all
+	held    time.Time // until when new requests wait
+	looks   any       // the Switcher whose abilities the model has; nil: all
 
 	// around is called for every call from the engine, with what it would do to the world (nil: it only looks). It may do it, or not,
 	// and gives the call's error. nil: do it.
@@ -39,7 +40,8 @@ type modelSlot struct {
 	sick    bool
 	sealed  bool
 	load    int
-	looks   any // the Slot whose abilities it has; nil: all
+	stuck   bool // what it carries does not end
+	looks   any  // the Slot whose abilities it has; nil: all
 }
 
 // ability is As, but a thing of a model has only the abilities of what it stands for.
@@ -136,14 +138,15 @@ func (m *model) Seal(ctx context.Context, s Slot) error {
 	}})
 }
 
-func (m *model) Hold(ctx context.Context, _ HoldOptions) (func(), error) {
-	if err := m.call(ctx, modelCall{op: "hold", effect: func() { m.held = true }}); err != nil {
+func (m *model) Hold(ctx context.Context, o HoldOptions) (func(), error) {
+	hold := func() { m.held = time.Now().Add(o.WithDefaults().Total) }
+	if err := m.call(ctx, modelCall{op: "hold", effect: hold}); err != nil {
 		return nil, err
 	}
 	return func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.held = false
+		m.held = time.Time{}
 	}, nil
 }
 
@@ -163,7 +166,7 @@ func (m *model) InFlight(ctx context.Context, slot Slot) (Load, error) {
 	defer m.mu.Unlock()
 	s := m.slots[slot.Name()]
 	l := Load{Requests: s.load, Evidence: EvidenceExact, Source: "model"}
-	if s.load > 0 && (m.weights[s.name] == 0 || m.held) {
+	if s.load > 0 && !s.stuck && (m.weights[s.name] == 0 || time.Now().Before(m.held)) {
 		s.load--
 	}
 	return l, nil

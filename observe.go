@@ -51,13 +51,13 @@ func (r *run) see(ctx context.Context) (map[string]int, error) {
 }
 
 // await reads the world until want says yes or Timeouts.Settle has passed, and returns what was seen last. The error is that of the last
-// reading, never that want said no.
+// reading (a permanent one ends the wait), never that want said no.
 func (r *run) await(ctx context.Context, want func(map[string]int) bool) (map[string]int, error) {
 	end := time.Now().Add(r.s.Timeouts.settle())
 	pause := retry.Policy{First: 50 * time.Millisecond, Max: time.Second}.Pauses()
 	for {
 		w, err := r.s.weights(ctx)
-		if err == nil && want(w) || !time.Now().Before(end) {
+		if err == nil && want(w) || errors.Is(err, ErrPermanent) || !time.Now().Before(end) {
 			return w, err
 		}
 		if serr := retry.Sleep(ctx, min(pause(), max(time.Until(end), time.Millisecond))); serr != nil {
@@ -142,18 +142,57 @@ func (r *run) order(ctx context.Context, to map[string]int) error {
 	return w.SetWeights(ctx, weights...)
 }
 
-// seal makes sure that no rule leads to slot; sealed is false where the backend has no such ability.
+// seal makes sure that no rule leads to slot; sealed is false where the backend has no such ability. Another hand may have sent work there
+// just before: then nothing is sealed, or, where the seal came first, work is led back there, and the error wraps errMovedThere.
 func (r *run) seal(ctx context.Context, slot Slot) (sealed bool, err error) {
 	sw, ok := ability[SealingSwitcher](r.s.Switcher)
 	if !ok {
 		return false, nil
 	}
-	ctx, cancel := within(ctx, r.s.Timeouts.Shift, 30*time.Second)
+	before, err := r.see(ctx)
+	if err != nil {
+		return false, err
+	}
+	if !idle(before, slot.Name()) {
+		return false, fmt.Errorf("slot %q: %w: %s", slot.Name(), errMovedThere, weightsText(before))
+	}
+	sctx, cancel := within(ctx, r.s.Timeouts.Shift, 30*time.Second)
 	defer cancel()
-	if err := sw.Seal(ctx, slot); err != nil {
+	if err := sw.Seal(sctx, slot); err != nil {
 		return false, fmt.Errorf("sealing slot %q: %w", slot.Name(), err)
 	}
-	return true, nil
+	back := context.WithoutCancel(ctx)
+	after, err := r.see(back)
+	switch {
+	case err != nil:
+	case !idle(after, slot.Name()):
+		err = fmt.Errorf("slot %q: %w: %s", slot.Name(), errMovedThere, weightsText(after))
+	case len(before) > 0 && len(after) == 0:
+		err = joinErrors(fmt.Errorf("slot %q: %w, and its seal was taken back", slot.Name(), errMovedThere), r.relight(back, slot.Name()))
+	}
+	return err == nil, err
+}
+
+// dark tells whether no slot takes work though one did when the swap began.
+func (r *run) dark(w map[string]int) bool { return len(w) == 0 && len(r.home()) > 0 }
+
+// relight turns a slot on again after a seal met another hand's move and no slot is active: the first of prefer that is fit, else any.
+func (r *run) relight(ctx context.Context, prefer ...string) error {
+	var errs []error
+	for range revertTries {
+		for _, name := range append(prefer, r.s.names()...) {
+			s, err := r.s.slot(name)
+			if err != nil || r.ready(ctx, s) != nil {
+				continue
+			}
+			if _, err = r.move(ctx, map[string]int{name: 100}); err == nil {
+				return nil
+			}
+			errs = append(errs, err)
+			break
+		}
+	}
+	return joinErrors(append(errs, errors.New("no slot takes work, and none that is fit could be given it"))...)
 }
 
 // load reads what slot carries.

@@ -608,7 +608,10 @@ func TestPlanTellsAndMovesNothing(t *testing.T) {
 		return nil
 	}
 	r.sw.SealFunc = func(context.Context, abswap.Slot, func(context.Context, abswap.Slot) error) error { boom(); return nil }
-	r.green.InstallFunc = func(context.Context, abswap.Release, func(context.Context, abswap.Release) error) error { boom(); return nil }
+	r.green.InstallFunc = func(context.Context, abswap.Release, func(context.Context, abswap.Release) error) error {
+		boom()
+		return nil
+	}
 	r.green.StartFunc = func(context.Context, func(context.Context) error) error { boom(); return nil }
 	r.blue.StopFunc = func(context.Context, func(context.Context) error) error { boom(); return nil }
 	p, err := r.Plan(t.Context(), v2)

@@ -60,12 +60,10 @@ var edges = []edge{
 	{PhaseHolding, ResultOK, PhaseDrainingFirst},
 	{PhaseHolding, ResultFailed, PhaseDiscarding},
 	{PhaseHolding, ResultCanceled, PhaseDiscarding},
-	{PhaseHolding, ResultMoved, PhaseSuspended},
 	{PhaseDrainingFirst, ResultOK, PhaseShifting},
 	{PhaseDrainingFirst, ResultLost, PhaseHolding},
 	{PhaseDrainingFirst, ResultFailed, PhaseDiscarding},
 	{PhaseDrainingFirst, ResultCanceled, PhaseDiscarding},
-	{PhaseDrainingFirst, ResultMoved, PhaseSuspended},
 
 	// The rounds.
 	{PhaseShifting, ResultOK, PhaseConfirming},

@@ -35,6 +35,9 @@ func (r *run) draining(ctx context.Context) verdict {
 	o := r.s.Drain
 	o.Timeout, o.Deadline = 0, r.st.deadline
 	res, err := r.firstDrained(ctx, o)
+	if errors.Is(err, errMovedThere) {
+		return verdict{result: ResultMoved, err: err, slot: res.Slot, drain: &res}
+	}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -47,20 +50,14 @@ func (r *run) draining(ctx context.Context) verdict {
 // firstDrained drains all slots that are left at once and returns the first that is done. If none gets there, it is the failure of the
 // first of them. Readings are told on this goroutine.
 func (r *run) firstDrained(ctx context.Context, o DrainOptions) (DrainResult, error) {
-	if len(r.st.left) == 1 {
-		slot, err := r.s.slot(r.st.left[0])
-		if err != nil {
-			return DrainResult{Slot: r.st.left[0]}, err
-		}
-		return r.drain(ctx, slot, o)
-	}
 	type reading struct {
 		slot string
 		load Load
 		res  *DrainResult // set by the last one of a slot
 		err  error
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	readings := make(chan reading)
 	var wg sync.WaitGroup
 	for _, name := range r.st.left {
@@ -82,14 +79,16 @@ func (r *run) firstDrained(ctx context.Context, o DrainOptions) (DrainResult, er
 		switch {
 		case m.res == nil:
 			r.emit(Event{Kind: EventLoad, Slot: m.slot, Load: m.load})
+			if w, err := r.s.weights(ctx); err == nil && !idle(w, m.slot) || errors.Is(err, ErrMixed) { // such a drain would never end
+				cancel(fmt.Errorf("slot %q: %w: %s", m.slot, errMovedThere, weightsText(w)))
+			}
 		case done == nil, m.err == nil && done.err != nil:
 			done = &m
 			if m.err == nil {
-				cancel()
+				cancel(nil)
 			}
 		}
 	}
-	cancel()
 	return *done.res, done.err
 }
 
@@ -139,6 +138,9 @@ func (r *run) retire(ctx context.Context, slot Slot) (note string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if r.dark(w) {
+		return "", joinErrors(fmt.Errorf("no slot took work any more: %w", errMovedThere), r.relight(ctx, r.st.To, r.st.From))
+	}
 	if !idle(w, slot.Name()) {
 		return "", fmt.Errorf("slot %q: %w: %s", slot.Name(), errMovedThere, weightsText(w))
 	}
@@ -146,12 +148,6 @@ func (r *run) retire(ctx context.Context, slot Slot) (note string, err error) {
 	sealed, err := r.seal(ctx, slot)
 	if err != nil {
 		return "", err
-	}
-	if w, err = r.see(ctx); err != nil {
-		return "", err
-	}
-	if !idle(w, slot.Name()) {
-		return "", fmt.Errorf("slot %q: %w: %s", slot.Name(), errMovedThere, weightsText(w))
 	}
 	l, err := r.load(ctx, slot)
 	if err != nil {
@@ -166,7 +162,25 @@ func (r *run) retire(ctx context.Context, slot Slot) (note string, err error) {
 	if !sealed {
 		note = fmt.Sprintf("%T cannot seal: work could have come to slot %q between the last look and its stop", r.s.Switcher, slot.Name())
 	}
-	return note, r.stop(ctx, slot, st)
+	if err := r.stop(ctx, slot, st); err != nil {
+		return note, err
+	}
+	if w, err := r.see(ctx); err == nil && !idle(w, slot.Name()) {
+		return note, r.restart(ctx, slot, w)
+	}
+	return note, nil
+}
+
+// restart brings a slot up again to which another hand sent work at the very moment of its stop.
+func (r *run) restart(ctx context.Context, slot Slot, w map[string]int) error {
+	err := fmt.Errorf("slot %q: %w: %s; it was stopped and is started again", slot.Name(), errMovedThere, weightsText(w))
+	st, can := ability[StartingSlot](slot)
+	if !can {
+		return fmt.Errorf("%w; but it has no Start: start it by hand", err)
+	}
+	sctx, cancel := within(ctx, r.s.Timeouts.Start, 2*time.Minute)
+	defer cancel()
+	return joinErrors(err, st.Start(sctx))
 }
 
 // stop calls Stop and believes what it sees afterwards.
