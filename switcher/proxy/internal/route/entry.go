@@ -32,13 +32,13 @@ func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 		if g == nil {
 			return nil
 		}
-		if t.hooks != nil && t.hooks.picked != nil {
-			t.hooks.picked(g)
+		if t.hooks != nil && t.hooks.Picked != nil {
+			t.hooks.Picked(g)
 		}
 		sh := &g.shards[rand.Uint32()&uint32(len(g.shards)-1)]
 		sh.entered.Add(1)
-		if t.hooks != nil && t.hooks.counted != nil {
-			t.hooks.counted(g)
+		if t.hooks != nil && t.hooks.Counted != nil {
+			t.hooks.Counted(g)
 		}
 		if t.state.Load() == st {
 			e.gen, e.shard = g, sh

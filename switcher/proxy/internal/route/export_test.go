@@ -2,19 +2,14 @@ package route
 
 import "math/rand/v2"
 
-// SetHooks puts functions at the two places of Enter where a careless table loses a request. Call it before the first Enter.
-func (t *Table[T]) SetHooks(picked, counted func(*Generation[T])) {
-	t.hooks = &hooks[T]{picked: picked, counted: counted}
-}
-
 // EnterCareless is Enter with the fault that the second look cures: what it picked is what it takes.
 func (t *Table[T]) EnterCareless(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 	g := t.state.Load().pick(avoid)
 	if g == nil {
 		return nil
 	}
-	if t.hooks != nil && t.hooks.picked != nil {
-		t.hooks.picked(g)
+	if t.hooks != nil && t.hooks.Picked != nil {
+		t.hooks.Picked(g)
 	}
 	e.gen, e.shard = g, &g.shards[rand.Uint32()&uint32(len(g.shards)-1)]
 	e.shard.entered.Add(1)

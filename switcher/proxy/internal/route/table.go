@@ -46,15 +46,18 @@ type Table[T any] struct {
 	state  atomic.Pointer[state[T]]
 	mu     sync.Mutex // serialises changes; Enter does not take it
 	slots  map[string]*slot[T]
-	hooks  *hooks[T] // only in tests
+	hooks  *Hooks[T] // nil but in tests
 	shards int       // per generation, a power of two
 }
 
-// hooks let tests stop a request at the two places where a careless table loses it.
-type hooks[T any] struct {
-	picked  func(*Generation[T]) // between "picked" and "counted"
-	counted func(*Generation[T]) // between "counted" and the second look
+// Hooks let tests stop a request at the two places where a careless table loses it.
+type Hooks[T any] struct {
+	Picked  func(*Generation[T]) // between "picked" and "counted"
+	Counted func(*Generation[T]) // between "counted" and the second look
 }
+
+// SetHooks is for tests. It is called before the first Enter.
+func (t *Table[T]) SetHooks(h Hooks[T]) { t.hooks = &h }
 
 // slot is what the table knows of one slot. Its fields are guarded by Table.mu.
 type slot[T any] struct {

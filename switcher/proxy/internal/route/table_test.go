@@ -45,7 +45,7 @@ func TestA1PickBeforeCount(t *testing.T) {
 			tab, blue, green := newTable()
 			picked, goOn := make(chan struct{}), make(chan struct{})
 			var once sync.Once
-			tab.SetHooks(func(*gen) { once.Do(func() { close(picked); <-goOn }) }, nil)
+			tab.SetHooks(route.Hooks[string]{Picked: func(*gen) { once.Do(func() { close(picked); <-goOn }) }})
 			tab.Set(part{blue, 100})
 			var got *gen
 			var e entry
@@ -67,7 +67,7 @@ func TestA1CountedBeforeSecondLook(t *testing.T) {
 	tab, blue, green := newTable()
 	counted, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	tab.SetHooks(nil, func(*gen) { once.Do(func() { close(counted); <-goOn }) })
+	tab.SetHooks(route.Hooks[string]{Counted: func(*gen) { once.Do(func() { close(counted); <-goOn }) }})
 	tab.Set(part{blue, 100})
 	var e entry
 	got := make(chan *gen)
@@ -90,12 +90,12 @@ func TestA1CountedBeforeSecondLook(t *testing.T) {
 func TestStateIsNeverReused(t *testing.T) {
 	tab, blue, green := newTable()
 	picks := 0
-	tab.SetHooks(nil, func(*gen) {
+	tab.SetHooks(route.Hooks[string]{Counted: func(*gen) {
 		if picks++; picks == 1 {
 			tab.Set(part{green, 100})
 			tab.Set(part{blue, 100})
 		}
-	})
+	}})
 	tab.Set(part{blue, 100})
 	var e entry
 	assert.Same(t, blue, tab.Enter(&e, nil))
