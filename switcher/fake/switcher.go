@@ -223,14 +223,7 @@ func (s *Switcher) weights(ctx context.Context) (map[string]int, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	defer s.lock()()
-	w := map[string]int{}
-	for name, p := range s.slots {
-		if p.weight > 0 {
-			w[name] = p.weight
-		}
-	}
-	return w, nil
+	return s.Shares(), nil
 }
 
 // SetWeights shares new work out. The parts are met exactly in every hundred pieces of work. See abswap.WeightedSwitcher.
@@ -406,4 +399,23 @@ func (s *Switcher) Move(weights map[string]int) error {
 	}
 	s.route(weights)
 	return nil
+}
+
+// Shares returns the weights above 0 as they are, by slot: no call is recorded, and no Func is asked.
+func (s *Switcher) Shares() map[string]int {
+	defer s.lock()()
+	w := map[string]int{}
+	for name, p := range s.slots {
+		if p.weight > 0 {
+			w[name] = p.weight
+		}
+	}
+	return w
+}
+
+// Sealed tells whether the slot of that name is sealed: no call is recorded, and no Func is asked.
+func (s *Switcher) Sealed(name string) bool {
+	defer s.lock()()
+	p := s.slots[name]
+	return p != nil && p.sealed
 }

@@ -486,14 +486,7 @@ func exactUnderLoad(ctx context.Context, w *world) error {
 	}
 	_, err = w.underLoad(0, func(tr *traffic) error {
 		tr.want.Store(&expectation{not: true}) // all answers are judged, and none is late
-		to := w.Green
 		for i := range max(20, w.Load/clients) {
-			if i%5 == 0 {
-				if err := w.activate(ctx, to); err != nil {
-					return err
-				}
-				to = w.other(to)
-			}
 			l, err := w.load(ctx, w.Blue)
 			if err != nil {
 				return err
@@ -545,20 +538,42 @@ func (w *world) told(ctx context.Context, c <-chan answer) error {
 }
 
 func waitIdleWaits(ctx context.Context, w *world) error {
-	d, work, err := w.waiting(ctx)
+	if err := w.settled(ctx, w.Blue); err != nil {
+		return err
+	}
+	first, err := w.begin(ctx, KindRequest, w.Blue.Name())
+	if err != nil {
+		return err
+	}
+	d, second, err := w.waiting(ctx)
 	if err != nil {
 		return err
 	}
 	c := w.waitIdle(ctx, d, w.Blue)
-	if err := pause(ctx, w.Settle); err != nil {
+	waits := func() error {
+		if err := pause(ctx, w.Settle); err != nil {
+			return err
+		}
+		select {
+		case a := <-c:
+			if a.err != nil {
+				return refused(fmt.Errorf("wait idle: %w", a.err))
+			}
+			return errors.New("wait idle: it returned nil while a request was open")
+		default:
+			return nil
+		}
+	}
+	if err := waits(); err != nil {
 		return err
 	}
-	select {
-	case a := <-c:
-		return refused(fmt.Errorf("wait idle: it returned while a request was open: %w", a.err))
-	default:
+	if err := w.end(ctx, KindRequest, first); err != nil {
+		return err
 	}
-	if err := w.end(ctx, KindRequest, work); err != nil {
+	if err := waits(); err != nil {
+		return err
+	}
+	if err := w.end(ctx, KindRequest, second); err != nil {
 		return err
 	}
 	return w.told(ctx, c)

@@ -90,18 +90,26 @@ func handOverBreaksNothing(ctx context.Context, w *world) error {
 	if w.KeepAlive != nil {
 		kept = clients
 	}
+	before := int64(0) // requests that the switch itself has lost are S2's matter
 	tr, err := w.underLoad(kept, func(tr *traffic) error {
 		if err := w.activate(ctx, w.Green); err != nil {
 			return err
 		}
+		tr.want.Store(&expectation{not: true}) // whoever answers
+		if err := tr.await(4 * clients); err != nil {
+			return err
+		}
+		before = tr.lost.Load()
 		if err := force(ctx, d, w.Blue, abswap.ForceHandOver); err != nil {
 			return err
 		}
-		tr.want.Store(&expectation{not: true}) // whoever answers
-		return tr.await(10 * clients)
+		return tr.await(8 * clients)
 	})
-	if err := errors.Join(err, tr.noneLost()); err != nil {
+	if err != nil {
 		return err
+	}
+	if n := tr.lost.Load() - before; n > 0 {
+		return fmt.Errorf("%d requests failed after ForceHandOver; of all that failed the first one: %w", n, tr.firstLost)
 	}
 	if err := pause(ctx, w.Settle); err != nil {
 		return err
@@ -153,7 +161,7 @@ func liveAgainIsSafe(ctx context.Context, w *world) error {
 				return fmt.Errorf("begun after the slot had gone live again: %w", err)
 			}
 		}
-		if err := w.stays(ctx, w.Blue.Name()); err != nil {
+		if err := w.goesTo(ctx, w.Blue.Name()); err != nil {
 			return fmt.Errorf("after the slot had gone live again: %w", err)
 		}
 	}
