@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
@@ -23,11 +24,43 @@ const stillActive = uint32(windows.WAIT_TIMEOUT)
 // has a handle to it.
 func look(pid int) (in info, err error) {
 	h, err := open(pid, windows.PROCESS_QUERY_LIMITED_INFORMATION|windows.SYNCHRONIZE)
+	if errors.Is(err, windows.ERROR_ACCESS_DENIED) { // another user's: it may have got the pid of one that we look for
+		in, err = lookInList(pid)
+	}
 	if err != nil {
 		return info{}, fmt.Errorf("process %d: %w", pid, err)
 	}
+	if h == 0 {
+		return in, nil
+	}
 	defer windows.CloseHandle(h)
 	return lookAt(pid, h)
+}
+
+// lookInList tells of a process by the list of all that run, which needs no right to the process.
+func lookInList(pid int) (info, error) {
+	size := uint32(256 << 10)
+	for {
+		buf := make([]uint64, (size+7)/8) // of 8 bytes, so that what is in it is aligned
+		err := windows.NtQuerySystemInformation(windows.SystemProcessInformation, unsafe.Pointer(&buf[0]), size, &size)
+		if errors.Is(err, windows.STATUS_INFO_LENGTH_MISMATCH) {
+			size += 64 << 10 // it may grow meanwhile
+			continue
+		}
+		if err != nil {
+			return info{}, os.NewSyscallError("NtQuerySystemInformation", err)
+		}
+		for at := uintptr(0); ; {
+			p := (*windows.SYSTEM_PROCESS_INFORMATION)(unsafe.Add(unsafe.Pointer(&buf[0]), at))
+			if int(p.UniqueProcessID) == pid {
+				return info{id: ID{PID: pid, Start: uint64(p.CreateTime)}}, nil
+			}
+			if p.NextEntryOffset == 0 {
+				return info{}, fs.ErrNotExist
+			}
+			at += uintptr(p.NextEntryOffset)
+		}
+	}
 }
 
 // open opens a process. The handle holds on to one process, whatever becomes of its pid.
@@ -111,10 +144,18 @@ func nameOf(pid int) string {
 		return ""
 	}
 	defer windows.CloseHandle(h)
+	if path := imageOf(h); path != "" {
+		return filepath.Base(path)
+	}
+	return ""
+}
+
+// imageOf returns the path of the process's executable; "" if it cannot be told.
+func imageOf(h windows.Handle) string {
 	buf := make([]uint16, syscall.MAX_LONG_PATH)
 	n := uint32(len(buf))
 	if windows.QueryFullProcessImageName(h, 0, &buf[0], &n) != nil {
 		return ""
 	}
-	return filepath.Base(windows.UTF16ToString(buf[:n]))
+	return windows.UTF16ToString(buf[:n])
 }

@@ -2,6 +2,7 @@ package proc_test
 
 import (
 	"encoding/binary"
+	"io/fs"
 	"net/netip"
 	"testing"
 
@@ -60,6 +61,15 @@ func TestOwnersInTables(t *testing.T) {
 	} {
 		assert.Equal(t, want, proc.OwnersIn(v4, v6, netip.MustParseAddrPort(addr)), addr)
 	}
+}
+
+func TestTheListOfAllTellsTheSame(t *testing.T) {
+	c, _ := launch(t, "sleep", "TokenList")
+	id, err := proc.LookInList(c.ID().PID)
+	require.NoError(t, err)
+	assert.Equal(t, c.ID(), id)
+	_, err = proc.LookInList(1 << 30)
+	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
 
 func TestEncoded(t *testing.T) {

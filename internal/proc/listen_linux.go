@@ -27,7 +27,7 @@ func Listeners(addr netip.AddrPort) ([]Owner, error) {
 	var owners []Owner
 	found := map[string]bool{}
 	for _, in := range all {
-		held := socketsOf(in.id.PID)
+		held, _ := socketsOf(in.id.PID) // what is not shown is told as an owner unknown
 		for _, inode := range inodes {
 			if held[inode] {
 				found[inode] = true
@@ -43,7 +43,7 @@ func Listeners(addr netip.AddrPort) ([]Owner, error) {
 }
 
 // ListensOnly returns nil if every socket that listens at addr, as in Listeners, is held by one of ids; else the error says who has it.
-// errors.ErrUnsupported: this system does not tell.
+// errors.ErrUnsupported: the system does not tell, or not of these.
 func ListensOnly(addr netip.AddrPort, ids []ID) error {
 	inodes, err := listening(addr)
 	if err != nil {
@@ -53,8 +53,10 @@ func ListensOnly(addr netip.AddrPort, ids []ID) error {
 		return fmt.Errorf("nobody listens on %s", addr)
 	}
 	left := slices.Clone(inodes)
+	secret := false
 	for _, id := range ids {
-		held := socketsOf(id.PID)
+		held, err := socketsOf(id.PID)
+		secret = secret || errors.Is(err, fs.ErrPermission)
 		left = slices.DeleteFunc(left, func(inode string) bool { return held[inode] })
 		if len(left) == 0 {
 			return nil
@@ -65,6 +67,9 @@ func ListensOnly(addr netip.AddrPort, ids []ID) error {
 		return err
 	}
 	owners = slices.DeleteFunc(owners, func(o Owner) bool { return slices.Contains(ids, o.ID) })
+	if others := slices.ContainsFunc(owners, func(o Owner) bool { return o.ID.PID != 0 }); secret && !others {
+		return errors.ErrUnsupported // a program with capabilities shows its files to root only
+	}
 	return &ForeignError{Addr: addr, Owners: owners}
 }
 
@@ -141,12 +146,12 @@ func parseHexAddr(s string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a, uint16(p)), nil
 }
 
-// socketsOf returns the numbers of the sockets that the process has open; empty if it does not show them.
-func socketsOf(pid int) map[string]bool {
+// socketsOf returns the numbers of the sockets that the process has open.
+func socketsOf(pid int) (map[string]bool, error) {
 	dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	held := map[string]bool{}
 	for _, e := range entries {
@@ -155,5 +160,5 @@ func socketsOf(pid int) map[string]bool {
 			held[strings.TrimSuffix(inode, "]")] = true
 		}
 	}
-	return held
+	return held, nil
 }

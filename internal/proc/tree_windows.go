@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -131,12 +133,18 @@ func (t Tree) find(also []ID) (m Members, err error) {
 	return m, nil
 }
 
-// processesOf returns the processes of a job. One that ends while it is looked at is left out.
+// processesOf returns the processes of a job. One that ends while it is looked at is left out, and so is the host of the job's console,
+// which the system adds and which ends when its last client has.
 func processesOf(job windows.Handle) ([]ID, error) {
 	pids, err := pidsOf(job)
 	if err != nil {
 		return nil, err
 	}
+	sys, err := windows.GetSystemDirectory()
+	if err != nil {
+		return nil, os.NewSyscallError("GetSystemDirectory", err)
+	}
+	consoleHost := filepath.Join(sys, "conhost.exe")
 	var ids []ID
 	for _, pid := range pids {
 		h, err := open(pid, windows.PROCESS_QUERY_INFORMATION|windows.SYNCHRONIZE)
@@ -149,6 +157,7 @@ func processesOf(job windows.Handle) ([]ID, error) {
 		var in32 int32 // the pid may have gone to another process since
 		r, _, cerr := procIsProcInJob.Call(uintptr(h), uintptr(job), uintptr(unsafe.Pointer(&in32)))
 		in, lerr := lookAt(pid, h)
+		isHost := strings.EqualFold(imageOf(h), consoleHost)
 		_ = windows.CloseHandle(h)
 		if r == 0 {
 			return nil, os.NewSyscallError("IsProcessInJob", cerr)
@@ -156,7 +165,7 @@ func processesOf(job windows.Handle) ([]ID, error) {
 		if lerr != nil {
 			return nil, lerr
 		}
-		if in32 != 0 && !in.dead {
+		if in32 != 0 && !in.dead && !isHost {
 			ids = append(ids, in.id)
 		}
 	}

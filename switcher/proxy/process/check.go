@@ -36,6 +36,18 @@ func (s *Slot) Check(ctx context.Context, r abswap.CheckRequest) error {
 		add(s.checkProgram(rec))
 		add(s.checkAddress(ctx, rec))
 	}
+	for _, slot := range r.Slots {
+		other, ok := abswap.As[*Slot](slot)
+		if !ok || other.Name() <= s.Name() { // one of the two says it
+			continue
+		}
+		if s.cfg.Address != "" && s.cfg.Address == other.cfg.Address {
+			add(s.errorf("slot %q has the same address, %s", other.Name(), s.cfg.Address))
+		}
+		if s.cfg.Dir == other.cfg.Dir {
+			add(s.errorf("slot %q has the same folder, %q", other.Name(), s.cfg.Dir))
+		}
+	}
 	for _, a := range s.cfg.Command {
 		for _, word := range regexp.MustCompile(`\{[a-z]+\}`).FindAllString(a, -1) {
 			if !known(word) {

@@ -2,6 +2,7 @@ package process_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -109,6 +110,30 @@ func TestCheck(t *testing.T) {
 	}
 	assert.Contains(t, warnings, `warning: slot "blue": Command: "{prot}" in "{prot}" is no placeholder and stays as it is`)
 }
+
+func TestCheckOfTwoSlotsInOnePlace(t *testing.T) {
+	cfg := config(t, "normal")
+	cfg.Address = freeAddress(t)
+	blue := newSlot(t, cfg)
+	cfg.Name = "green"
+	green := newSlot(t, cfg)
+	var texts []string
+	for _, s := range []*process.Slot{blue, green} {
+		for _, err := range multi.All(s.Check(t.Context(), abswap.CheckRequest{Slots: []abswap.Slot{blue, wrapped{green}}})) {
+			if _, ok := err.(*abswap.Warning); !ok {
+				texts = append(texts, err.Error())
+			}
+		}
+	}
+	assert.Equal(t, []string{
+		fmt.Sprintf("slot \"blue\": slot \"green\" has the same address, %s", cfg.Address),
+		fmt.Sprintf("slot \"blue\": slot \"green\" has the same folder, %q", cfg.Dir),
+	}, texts, "each once")
+}
+
+type wrapped struct{ abswap.Slot }
+
+func (w wrapped) Unwrap() abswap.Slot { return w.Slot }
 
 func TestCheckOfFolderThatCannotBeWritten(t *testing.T) {
 	if runtime.GOOS == "windows" || os.Geteuid() == 0 {

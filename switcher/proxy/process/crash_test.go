@@ -120,7 +120,9 @@ func TestDeathBetweenIntentAndRecord(t *testing.T) {
 			}
 			return nil
 		})
-		assert.ErrorIs(t, s.Ready(t.Context()), abswap.ErrPermanent)
+		err := s.Ready(t.Context())
+		assert.ErrorIs(t, err, abswap.ErrNotReady)
+		assert.NotErrorIs(t, err, abswap.ErrPermanent, "another may be starting it now")
 		require.NoError(t, s.Start(t.Context()))
 		ready(t, s)
 		assert.NotEqual(t, id, readRecord(t, cfg).process(t))
@@ -177,6 +179,24 @@ func applications(t *testing.T, mark string) (pids []int) {
 		}
 	}
 	return pids
+}
+
+// Who started it waits for it, whatever became of the slot meanwhile.
+func TestNoZombieIsLeft(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no zombies there")
+	}
+	cfg := config(t, "normal")
+	first := started(t, cfg)
+	ready(t, first)
+	id := readRecord(t, cfg).process(t)
+	other := newSlot(t, cfg)
+	require.NoError(t, other.Stop(t.Context()))
+	require.NoError(t, other.Install(t.Context(), release(t, "v2")))
+	require.NoError(t, other.Start(t.Context()))
+	inspect(t, first)
+	_, err := proc.Identify(id.PID)
+	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
 // A process that has ended and that nobody has waited for yet does not run.

@@ -45,6 +45,16 @@ func (s *Slot) openLog(begun time.Time, release, address string) (f *os.File, of
 	return f, offset, nil
 }
 
+// note writes a line about what is done to the application into its log, for the one who reads that. If it cannot, the deed goes on.
+func (s *Slot) note(format string, args ...any) {
+	f, err := os.OpenFile(s.Log(), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	fmt.Fprintf(f, "--- %s slot %s: %s\n", time.Now().Format(time.RFC3339Nano), s.cfg.Name, fmt.Sprintf(format, args...))
+}
+
 // rotate puts a log that has reached LogSize away as ".1", the one before as ".2" and so on; what is beyond LogKeep goes.
 func (s *Slot) rotate() error {
 	info, err := os.Stat(s.Log())

@@ -82,6 +82,9 @@ func (s *Slot) fit(ctx context.Context) (*run, error) {
 		return nil, s.errorf("it is not started: %w: %w", abswap.ErrNotReady, abswap.ErrPermanent)
 	}
 	r := rec.Run
+	if main == (proc.ID{}) && r.Process == (proc.ID{}) {
+		return nil, s.errorf("it is just being started, or who meant to start it died before that: %w", abswap.ErrNotReady)
+	}
 	if main == (proc.ID{}) {
 		return nil, s.ended(r)
 	}
@@ -134,7 +137,7 @@ func (s *Slot) same(ctx context.Context, r *run) error {
 	switch {
 	case err != nil:
 		return err
-	case main != r.Process || rec.Run.Token != r.Token:
+	case rec.Run == nil || rec.Run.Token != r.Token || main != r.Process:
 		return s.ended(r)
 	}
 	return nil

@@ -56,7 +56,7 @@ func (s *Slot) Name() string { return s.cfg.Name }
 func (s *Slot) Log() string { return filepath.Join(s.cfg.Dir, "log", s.cfg.Name+".log") }
 
 // Install records that the slot holds r, whose Path is the folder that the application runs in; it is not copied, so it must stay as it
-// is while the slot holds it. At return that is on the disk. Installing again what is installed changes nothing, also while it runs.
+// is while the slot holds it; a symbolic link is followed now, not at each start. At return that is on the disk. Installing again what is installed changes nothing, also while it runs.
 // Anything else is refused with abswap.ErrSlotOccupied while the slot, or something it has begun, runs.
 func (s *Slot) Install(ctx context.Context, r abswap.Release) (err error) {
 	if err := ctx.Err(); err != nil {
@@ -86,9 +86,10 @@ func (s *Slot) Install(ctx context.Context, r abswap.Release) (err error) {
 		if len(m.All) > 0 && !same {
 			return s.errorf("it runs release %q (%s): stop it before release %q is installed: %w", rec.Release.ID, m.All[0], r.ID, abswap.ErrSlotOccupied)
 		}
-		if len(m.All) == 0 {
-			rec.Run = nil
+		if len(m.All) > 0 {
+			return nil
 		}
+		rec.Run = nil
 	}
 	rec.Release, rec.Installed = r, time.Now()
 	return s.save(rec)
@@ -107,7 +108,13 @@ func (s *Slot) releaseOf(r abswap.Release) (abswap.Release, error) {
 		return r, s.errorf("release %q: %w", r.ID, err)
 	}
 	r.Path = path
-	return r, s.checkFolder(r)
+	if err := s.checkFolder(r); err != nil {
+		return r, err
+	}
+	if path, err := filepath.EvalSymlinks(r.Path); err == nil { // Windows has folders that it cannot follow
+		r.Path = path
+	}
+	return r, nil
 }
 
 func (s *Slot) checkFolder(r abswap.Release) error {
@@ -140,11 +147,11 @@ func (s *Slot) current(ctx context.Context) (*record, proc.ID, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, proc.ID{}, s.errorf("%w", context.Cause(ctx))
 	}
+	s.reap()
 	rec, err := s.load()
 	if err != nil || rec.Run == nil {
 		return rec, proc.ID{}, err
 	}
-	s.exit(rec.Run)
 	if rec.Run.Process != (proc.ID{}) {
 		ok, err := proc.Running(rec.Run.Process)
 		if err != nil {
@@ -161,7 +168,7 @@ func (s *Slot) current(ctx context.Context) (*record, proc.ID, error) {
 
 // find tells what runs of r.
 func (s *Slot) find(ctx context.Context, r *run, also ...proc.ID) (proc.Members, error) {
-	s.exit(r)
+	s.reap()
 	m, err := r.tree().Find(ctx, also...)
 	if err != nil {
 		return m, s.errorf("its processes: %w", err)
@@ -169,7 +176,17 @@ func (s *Slot) find(ctx context.Context, r *run, also ...proc.ID) (proc.Members,
 	return m, nil
 }
 
-// exit tells how the application ended, if it did and this Slot started it; it also takes it off the system's list of processes.
+// reap takes an application that this Slot started and that has ended off the system's list of processes. Each call on the slot does
+// it, so that there is no goroutine that waits for the end.
+func (s *Slot) reap() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.child != nil {
+		s.child.Exited()
+	}
+}
+
+// exit tells how the application of r ended, if it did and this Slot started it.
 func (s *Slot) exit(r *run) (proc.Exit, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

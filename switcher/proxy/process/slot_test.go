@@ -154,6 +154,25 @@ func TestInstallRefusals(t *testing.T) {
 	assert.Equal(t, abswap.SlotState{Release: "v2"}, inspect(t, s))
 }
 
+func TestASymbolicLinkIsFollowedAtInstall(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("making one needs a right there")
+	}
+	one, two := release(t, "v1"), release(t, "v2")
+	link := filepath.Join(t.TempDir(), "current")
+	require.NoError(t, os.Symlink(one.Path, link))
+	s := newSlot(t, config(t, "normal"))
+	require.NoError(t, s.Install(t.Context(), abswap.Release{ID: "v1", Path: link}))
+	require.NoError(t, os.Remove(link))
+	require.NoError(t, os.Symlink(two.Path, link))
+	require.NoError(t, s.Start(t.Context()))
+	ready(t, s)
+	body, err := get(url(t, s, "/env"))
+	require.NoError(t, err)
+	assert.Contains(t, body, one.Path)
+	assert.NotContains(t, body, two.Path)
+}
+
 func TestAContextThatHasEndedChangesNothing(t *testing.T) {
 	cfg := config(t, "normal")
 	s := started(t, cfg)

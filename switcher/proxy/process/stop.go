@@ -69,13 +69,15 @@ func (s *Slot) askAndWait(ctx context.Context, rec *record, m proc.Members) (kno
 	r, known := rec.Run, m.All
 	grace := s.cfg.Grace
 	if r.Asked.IsZero() {
-		asked := grace > 0 && m.Main != (proc.ID{}) && s.ask(ctx, r, m)
-		if !asked && ctx.Err() != nil {
-			return nil, s.errorf("stop: %w", context.Cause(ctx))
-		}
 		r.Asked = time.Now()
-		if !asked && m.Main != (proc.ID{}) {
-			r.Asked = r.Asked.Add(-grace) // it does not know, so waiting is of no use
+		if grace > 0 && m.Main != (proc.ID{}) {
+			if err := s.ask(ctx, r, m); err != nil {
+				if ctx.Err() != nil {
+					return nil, s.errorf("stop: %w", context.Cause(ctx))
+				}
+				s.note("it cannot be asked to stop: %v", err)
+				r.Asked = r.Asked.Add(-grace) // it does not know, so waiting is of no use
+			}
 		}
 		if err := s.save(rec); err != nil {
 			return nil, err
@@ -86,7 +88,7 @@ func (s *Slot) askAndWait(ctx context.Context, rec *record, m proc.Members) (kno
 	askedRest := false
 	err = retry.Do(until, retry.Policy{First: 5 * time.Millisecond, Max: 200 * time.Millisecond}, func(until context.Context) error {
 		if r.Process != (proc.ID{}) { // while the main process runs there is no need to look at all others
-			s.exit(r)
+			s.reap()
 			if ok, err := proc.Running(r.Process); err != nil {
 				return retry.Stop(err)
 			} else if ok {
@@ -126,19 +128,26 @@ func (s *Slot) askAndWait(ctx context.Context, rec *record, m proc.Members) (kno
 
 var errRunning = errors.New("it still runs")
 
-// ask asks the application to end, by StopPath or by signal, and reports whether it was told.
-func (s *Slot) ask(ctx context.Context, r *run, m proc.Members) bool {
-	if s.cfg.StopPath != "" && s.postStop(ctx, r, m.All) == nil {
-		return true
+// ask asks the application to end, by StopPath or by signal. The error says why it could not be told.
+func (s *Slot) ask(ctx context.Context, r *run, m proc.Members) error {
+	var posted error
+	if s.cfg.StopPath != "" {
+		if posted = s.postStop(ctx, r, m.All); posted == nil || ctx.Err() != nil {
+			return posted
+		}
 	}
 	err := r.tree().Interrupt(ctx)
-	return err == nil || errors.Is(err, os.ErrProcessDone)
+	if err == nil || errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return multi.Join(posted, err)
 }
 
 // killAll kills what runs of r, and of known, until nothing is left.
 func (s *Slot) killAll(ctx context.Context, r *run, known []proc.ID) error {
 	until, cancel := context.WithTimeout(ctx, killWait)
 	defer cancel()
+	noted := false
 	err := retry.Do(until, retry.Policy{First: 2 * time.Millisecond, Max: 100 * time.Millisecond}, func(until context.Context) error {
 		m, err := s.find(until, r, known...)
 		if err != nil {
@@ -146,6 +155,10 @@ func (s *Slot) killAll(ctx context.Context, r *run, known []proc.ID) error {
 		}
 		if len(m.All) == 0 {
 			return nil
+		}
+		if !noted {
+			noted = true
+			s.note("kills %v", m.All)
 		}
 		if err := r.tree().KillAll(m.All...); err != nil {
 			return retry.Stop(s.errorf("kill: %w", err))

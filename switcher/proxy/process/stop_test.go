@@ -2,6 +2,7 @@ package process_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,6 +63,7 @@ func TestStopKillsWhatDoesNotListen(t *testing.T) {
 	assert.False(t, runs(t, id))
 	assert.False(t, inspect(t, s).Running)
 	assert.NotContains(t, logOf(t, s), "bye")
+	assert.Contains(t, logOf(t, s), fmt.Sprintf("slot blue: kills [process %d]", id.PID))
 }
 
 func TestNegativeGraceKillsAtOnce(t *testing.T) {
