@@ -116,19 +116,23 @@ func (w *walk) collectEdges(seen map[edge]bool) {
 
 func TestModelEveryStateWithTwoFaults(t *testing.T) {
 	edgesSeen := map[edge]bool{}
+	depth := 2
+	if raceDetector {
+		depth = 1
+	}
 	for _, sc := range scenarios() {
 		t.Run(sc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				violations, walks, states := explore(t, sc, 2, 20, nil, edgesSeen)
+				violations, walks, states := explore(t, sc, depth, 20, nil, edgesSeen)
 				for _, v := range violations {
 					t.Error(v)
 				}
-				t.Logf("%d walks, %d states with a fault", walks, states)
+				t.Logf("%d walks, %d states with a fault, at most %d faults in one walk", walks, states, depth)
 			})
 		})
 	}
 	for _, e := range edges {
-		if !edgesSeen[e] {
+		if depth == 2 && !edgesSeen[e] {
 			t.Errorf("edge never taken: %v", e)
 		}
 	}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package abswap
+
+const raceDetector = false
