@@ -24,7 +24,7 @@ type Child struct {
 
 // Launch starts the process of s in a session of its own, with no input and its output going straight to s.Output, so that it lives on
 // when this process ends. The error is that of the system if it cannot be started.
-func Launch(s Spec) (_ *Child, err error) {
+func Launch(s Spec) (*Child, error) {
 	if s.Token == "" {
 		return nil, errors.New("launch without a token")
 	}
@@ -32,7 +32,7 @@ func Launch(s Spec) (_ *Child, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = multi.Join(err, null.Close()) }()
+	defer null.Close()
 	p, err := os.StartProcess(s.Path, append([]string{s.Path}, s.Args...), &os.ProcAttr{
 		Dir:   s.Dir,
 		Env:   append(s.Env[:len(s.Env):len(s.Env)], TokenEnv+"="+s.Token),
@@ -48,7 +48,8 @@ func Launch(s Spec) (_ *Child, err error) {
 		return nil, multi.Join(err, p.Kill(), waited(p))
 	}
 	c.id = in.id
-	return c, p.Release()
+	_ = p.Release() // the process runs, whatever this says
+	return c, nil
 }
 
 func waited(p *os.Process) error {

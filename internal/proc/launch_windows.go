@@ -30,7 +30,7 @@ type Child struct {
 // Launch starts the process of s with a console of its own that has no window, as the first of a process group and of a job, with no
 // input and its output going straight to s.Output, so that it lives on when this process and its console end. It is put into
 // the job before it runs its first instruction. The error is that of the system if it cannot be started.
-func Launch(s Spec) (_ *Child, err error) {
+func Launch(s Spec) (*Child, error) {
 	if s.Token == "" {
 		return nil, errors.New("launch without a token")
 	}
@@ -38,12 +38,12 @@ func Launch(s Spec) (_ *Child, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = multi.Join(err, windows.CloseHandle(job)) }()
+	defer windows.CloseHandle(job)
 	pi, err := createSuspended(s)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = multi.Join(err, windows.CloseHandle(pi.Thread)) }()
+	defer windows.CloseHandle(pi.Thread)
 	c := &Child{handle: pi.Process}
 	err = func() error {
 		if err := windows.AssignProcessToJobObject(job, pi.Process); err != nil {
@@ -72,18 +72,18 @@ func Launch(s Spec) (_ *Child, err error) {
 }
 
 // createSuspended creates the process with its first thread waiting. It inherits s.Output and nothing else.
-func createSuspended(s Spec) (_ *windows.ProcessInformation, err error) {
+func createSuspended(s Spec) (*windows.ProcessInformation, error) {
 	in, err := inheritable(os.DevNull)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = multi.Join(err, windows.CloseHandle(in)) }()
+	defer windows.CloseHandle(in)
 	var out windows.Handle
 	self := windows.CurrentProcess()
 	if err := windows.DuplicateHandle(self, windows.Handle(s.Output.Fd()), self, &out, 0, true, windows.DUPLICATE_SAME_ACCESS); err != nil {
 		return nil, os.NewSyscallError("DuplicateHandle", err)
 	}
-	defer func() { err = multi.Join(err, windows.CloseHandle(out)) }()
+	defer windows.CloseHandle(out)
 
 	attrs, err := windows.NewProcThreadAttributeList(1)
 	if err != nil {

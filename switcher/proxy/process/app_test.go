@@ -73,14 +73,17 @@ func app(modes []string) {
 	fmt.Println("app begins with PORT", os.Getenv("PORT"))
 	fmt.Fprintln(os.Stderr, "a word on stderr")
 
-	if is("crash") {
-		fmt.Println("cannot open the \x1b[31mdatabase\x1b[0m")
-		os.Exit(3)
-	}
 	if is("loud") {
 		for i := range 20_000 {
 			fmt.Println("line", i, strings.Repeat("x", 60))
 		}
+	}
+	if is("crash") {
+		if is("loud") {
+			fmt.Println(strings.Repeat("y", 100_000))
+		}
+		fmt.Println("cannot open the \x1b[31mdatabase\x1b[0m")
+		os.Exit(3)
 	}
 	if is("child") { // begun by an application with the mode children
 		child(is("stubborn"))

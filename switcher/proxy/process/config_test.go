@@ -141,6 +141,7 @@ func TestCheckOfFolderThatCannotBeWritten(t *testing.T) {
 	}
 	cfg := config(t, "normal")
 	require.NoError(t, os.Mkdir(cfg.Dir, 0o500))
+	t.Cleanup(func() { require.NoError(t, os.Chmod(cfg.Dir, 0o700)) })
 	_, errs := findings(t, newSlot(t, cfg))
 	require.Len(t, errs, 1)
 	assert.Contains(t, errs[0], "cannot be written")

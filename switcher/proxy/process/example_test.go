@@ -14,6 +14,11 @@ import (
 // The application of this example is the test program itself; yours is something like {"./server"}.
 func Example() {
 	ctx := context.Background()
+	program, err := os.Executable()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
 		fmt.Println(err)
@@ -24,7 +29,7 @@ func Example() {
 	blue, err := process.New(process.Config{
 		Name:     "blue",
 		Dir:      filepath.Join(dir, "blue"), // the slot's own: its record, its logs
-		Command:  []string{os.Args[0]},
+		Command:  []string{program},
 		Env:      []string{envApp + "=normal"},
 		Health:   "/healthz",
 		StopPath: "/stop",

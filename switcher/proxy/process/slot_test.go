@@ -263,6 +263,20 @@ func TestReadyAfterACrashTellsExitCodeAndLog(t *testing.T) {
 	assert.ErrorContains(t, err, "database")
 }
 
+func TestTheLogInAnErrorIsBounded(t *testing.T) {
+	s := started(t, config(t, "crash,loud"))
+	var err error
+	eventually(t, func(ctx context.Context) error {
+		if err = s.Ready(ctx); errors.Is(err, abswap.ErrPermanent) {
+			return nil
+		}
+		return errors.New("it has not ended yet")
+	})
+	assert.ErrorContains(t, err, "database")
+	assert.NotContains(t, err.Error(), "line 1 ")
+	assert.Less(t, len(err.Error()), 2500)
+}
+
 // A3: a probe's answer that comes late changes nothing: Ready only reads.
 func TestA3ProbesChangeNothing(t *testing.T) {
 	cfg := config(t, "normal")

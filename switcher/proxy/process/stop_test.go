@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -196,6 +197,35 @@ func TestStopWhoseContextEnds(t *testing.T) {
 	require.NoError(t, newSlot(t, cfg).Stop(t.Context()))
 	assert.Less(t, time.Since(begun), cfg.Grace)
 	assert.False(t, runs(t, id))
+}
+
+func TestCallsThatChangeTheSlotWaitForEachOther(t *testing.T) {
+	cfg := config(t, "stubborn")
+	cfg.StopPath = ""
+	if runtime.GOOS == "windows" {
+		cfg.StopPath = "/heal"
+	}
+	s := started(t, cfg)
+	ready(t, s)
+	stopping, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { assert.ErrorIs(t, s.Stop(stopping), context.Canceled) })
+	eventually(t, func(context.Context) error {
+		if readRecord(t, cfg).run()["asked"] == nil {
+			return os.ErrNotExist
+		}
+		return nil
+	})
+	other := newSlot(t, cfg)
+	short, end := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer end()
+	err := other.Start(short)
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.ErrorContains(t, err, "another call is at work")
+	assert.True(t, inspect(t, other).Running, "who only looks does not wait")
+	cancel()
+	wg.Wait()
 }
 
 func TestStartFinishesAStopAndStartsAgain(t *testing.T) {
