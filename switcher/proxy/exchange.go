@@ -197,6 +197,8 @@ func (x *exchange) verdict(how ending) ending {
 		return cut
 	case x.r.Context().Err() != nil:
 		return gone
+	case how == broken && x.body != nil && x.body.bad.Load():
+		return gone // its broken body made us end the answer
 	}
 	return how
 }
@@ -209,7 +211,7 @@ func (x *exchange) unanswered(fresh bool) ending {
 	x.refused = x.refused || b == nil
 	x.mu.Unlock()
 	switch {
-	case b != nil && b.clientErr() != nil:
+	case b != nil && b.bad.Load():
 		return x.verdict(badBody)
 	case b == nil && idempotent(x.r.Method) && !fresh && !x.conn.heard:
 		return x.verdict(repeat)

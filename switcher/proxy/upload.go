@@ -16,6 +16,7 @@ type upload struct {
 	atEnd  error         // why reading ended; io.EOF: the body was whole. Valid after done
 	unsent error         // why the slot did not take all of it; valid after done
 	lost   atomic.Bool   // the slot no longer takes it
+	bad    atomic.Bool   // the client broke it off, or sent what is no body
 	moved  atomic.Int64  // when a piece was last sent, in Unix nanoseconds
 }
 
@@ -61,6 +62,7 @@ func (u *upload) run(r *http.Request, conn *upstreamConn, in *atomic.Int64) {
 		u.atEnd = err
 		if err != io.EOF {
 			// The client is gone, or what it sends is no body: the slot must not take what it has for all there was.
+			u.bad.Store(true)
 			conn.Close()
 		} else if chunked && !u.lost.Load() {
 			u.send(conn, trailer(r.Trailer))
@@ -122,18 +124,6 @@ func (u *upload) whole() bool {
 
 // sent reports whether the slot has got the whole body.
 func (u *upload) sent() bool { return u.whole() && u.unsent == nil }
-
-// clientErr returns the error that ended the reading of the body before its end; nil if there was none, so far.
-func (u *upload) clientErr() error {
-	select {
-	case <-u.done:
-		if u.atEnd != io.EOF {
-			return u.atEnd
-		}
-	default:
-	}
-	return nil
-}
 
 // wait waits for the end of the upload, once the answer is complete, as long as it moves. It reports whether the body was read to its end.
 func (u *upload) wait() bool {
