@@ -188,7 +188,7 @@ func (r *run) gate(ctx context.Context, percent, next int) error {
 	if r.s.Gate == nil {
 		return nil
 	}
-	ctx, cancel := within(ctx, r.s.Timeouts.Gate, -1)
+	ctx, cancel := within(ctx, r.s.Timeouts.Gate, 0)
 	defer cancel()
 	g := GateRequest{Swap: r.st.id, Release: r.st.Release.ID, From: r.st.From, To: r.st.To, Percent: percent, Next: next}
 	if err := r.s.Gate(ctx, g); err != nil {

@@ -8,8 +8,10 @@ import (
 	"time"
 )
 
-// MemoryJournal is a Journal in memory, for tests, and for tools that live as long as the site. Its zero value is ready; Swappers that
-// share one exclude each other.
+const memoryKeeps = 50 // swaps
+
+// MemoryJournal is a Journal in memory, for tests, and for tools that live as long as the site. It keeps the newest 50 swaps. Its zero value
+// is ready; Swappers that share one exclude each other.
 type MemoryJournal struct {
 	mu       sync.Mutex
 	owner    *Owner
@@ -91,6 +93,10 @@ func (h *memoryHold) Append(_ context.Context, r Record) error {
 	}
 	if _, ok := h.j.records[r.Swap]; !ok {
 		h.j.order = append(h.j.order, r.Swap)
+		if len(h.j.order) > memoryKeeps {
+			delete(h.j.records, h.j.order[0])
+			h.j.order = h.j.order[1:]
+		}
 	}
 	r.Version, r.Seq = 1, len(h.j.records[r.Swap])+1
 	if r.Time.IsZero() {

@@ -15,12 +15,12 @@ import (
 func (t Timeouts) settle() time.Duration { return orDefault(t.Settle, 10*time.Second) }
 func (t Timeouts) revert() time.Duration { return orDefault(t.Revert, 2*time.Minute) }
 
-// within returns ctx bounded by d, where 0 stands for def and a negative d for no bound.
+// within returns ctx bounded by d, where 0 stands for def. If that is not above 0, there is no bound.
 func within(ctx context.Context, d, def time.Duration) (context.Context, context.CancelFunc) {
-	if d < 0 {
-		return context.WithCancel(ctx)
+	if d = orDefault(d, def); d > 0 {
+		return context.WithTimeout(ctx, d)
 	}
-	return context.WithTimeout(ctx, orDefault(d, def))
+	return context.WithCancel(ctx)
 }
 
 // weights reads the world once. It is bounded by itself and not by ctx: an effect whose context ended must still be observed.
@@ -76,9 +76,9 @@ func (r *run) ready(ctx context.Context, slot Slot) error {
 	return slot.Ready(ctx)
 }
 
-// becomesReady probes slot until it is fit or d has passed.
+// becomesReady probes slot until it is fit or d, if above 0, has passed.
 func (r *run) becomesReady(ctx context.Context, slot Slot, d time.Duration) error {
-	ctx, cancel := within(ctx, d, d)
+	ctx, cancel := within(ctx, d, 0)
 	defer cancel()
 	err := retry.Do(ctx, retry.Policy{First: 50 * time.Millisecond, Max: time.Second}, func(ctx context.Context) error {
 		err := r.ready(ctx, slot)

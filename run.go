@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/abswap/abswap/internal/retry"
@@ -23,6 +24,8 @@ type run struct {
 	cause    error   // the failure that turned the swap back, as this run saw it; st.cause has its text
 	rollback []error // what could not be undone
 	left     error   // why the tail was left
+
+	inTail atomic.Bool // for the goroutine that listens to requests
 
 	release   func()    // ends the hold that this run has; nil: none
 	heldUntil time.Time // when that hold ends by itself
@@ -194,7 +197,9 @@ func (r *run) append(ctx context.Context, rec Record) error {
 	if err := r.hold.Append(context.WithoutCancel(ctx), rec); err != nil {
 		return fmt.Errorf("journal: %w; nothing more was done; make it writable and call Resume", err)
 	}
-	return r.st.apply(rec)
+	err := r.st.apply(rec)
+	r.inTail.Store(r.st.phase.tail())
+	return err
 }
 
 // warn writes a finding that does not stop the run into the journal and tells it.
@@ -247,7 +252,9 @@ func (r *run) watch(ctx context.Context) (watched context.Context, stop func()) 
 			case RequestCancel:
 				cancel(fmt.Errorf("%w by %s on %s", ErrCanceled, req.From.User, req.From.Host))
 			case RequestYield:
-				cancel(errYield) // posted only where the journal shows a tail
+				if r.inTail.Load() { // who asked saw a tail, but that may have been an earlier one's
+					cancel(errYield)
+				}
 			}
 		}
 	}()

@@ -722,3 +722,84 @@ func TestMixedWorldIsNotDeployedOver(t *testing.T) {
 		assert.False(t, running(t, r.green))
 	})
 }
+
+func TestGateIsNotBoundUnlessAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Gate = func(ctx context.Context, _ abswap.GateRequest) error {
+			_, bound := ctx.Deadline()
+			assert.False(t, bound)
+			return ctx.Err()
+		}
+		_, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		r = newRig(t)
+		r.Timeouts.Gate = time.Minute
+		r.Gate = func(ctx context.Context, _ abswap.GateRequest) error { <-ctx.Done(); return ctx.Err() }
+		_, err = r.Deploy(t.Context(), v2)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}
+
+func TestNegativeTimeoutsBindNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Timeouts = abswap.Timeouts{Install: -1, Start: -1, Warm: -1, Ready: -1, Gate: -1, Shift: -1, Observe: -1, Settle: -1, Stop: -1, Revert: -1}
+		r.green.ReadyAfter = 24 * time.Hour
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+	})
+}
+
+func TestYieldIsNotObeyedBeforeTheCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Soak = time.Hour
+		wait := after(time.Minute, func() {
+			assert.NoError(t, r.MemoryForTest().Post(context.Background(), abswap.Request{Kind: abswap.RequestYield}))
+		})
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		wait()
+	})
+}
+
+func TestAStopThatDoesNotStopIsNotBelieved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		stubborn := true
+		r.blue.StopFunc = func(ctx context.Context, do func(context.Context) error) error {
+			if stubborn {
+				return nil // it says so
+			}
+			return do(ctx)
+		}
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err, "the new release serves")
+		assert.Equal(t, abswap.OutcomeStillDraining, rep.Outcome)
+		assert.Contains(t, rep.Steps[len(rep.Steps)-1].Err, "still runs after its Stop")
+		stubborn = false
+		rep, err = r.Resume(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+	})
+}
+
+func TestMemoryJournalForgetsTheOldest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Soak, r.Retain = -1, -1
+		r.green.Put(abswap.SlotState{Release: "v2", Running: true})
+		for i := range 60 {
+			_, err := r.Swap(t.Context(), []string{"green", "blue"}[i%2])
+			require.NoError(t, err)
+			after(time.Second, func() {})() // IDs sort by time
+		}
+		ids, err := r.MemoryForTest().Swaps(t.Context())
+		require.NoError(t, err)
+		assert.Len(t, ids, 50)
+		assert.IsDecreasing(t, ids, "newest first")
+	})
+}

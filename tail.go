@@ -190,11 +190,12 @@ func (r *run) stop(ctx context.Context, slot Slot, st StoppingSlot) error {
 		sctx, cancel := within(ctx, r.s.Timeouts.Stop, 2*time.Minute)
 		last = st.Stop(sctx)
 		cancel()
-		if last == nil {
+		state, err := r.inspect(ctx, slot)
+		switch {
+		case err == nil && !state.Running, err != nil && last == nil:
 			return nil
-		}
-		if state, err := r.inspect(ctx, slot); err == nil && !state.Running {
-			return nil
+		case last == nil:
+			last = errors.New("it still runs after its Stop")
 		}
 		if errors.Is(last, ErrPermanent) {
 			break
