@@ -16,9 +16,10 @@ type state[T any] struct {
 
 // ticket hands out the places in state.picks. It has cache lines of its own.
 type ticket struct {
-	_ [128]byte
-	n atomic.Uint64
-	_ [128]byte
+	_     [128]byte
+	n     atomic.Uint64
+	again atomic.Uint64 // for second picks, so that these do not shift the first ones
+	_     [128]byte
 }
 
 // pickCount is the length of one round of picks: of any hundred picks in a row from one state each generation gets exactly its part.
@@ -56,26 +57,22 @@ func spread[T any](parts []Part[T]) []*Generation[T] {
 	return picks
 }
 
-// pick returns the generation that the next request goes to; nil if none takes work. avoid is one that could not be reached just now: if the
-// turn falls on it and others take work too, the one with the largest part among those is returned.
+// pick returns the generation that the next request goes to; nil if none takes work. avoid is one that could not be reached just now: the
+// others share such requests in about the ratio of their parts, and only if there is no other it is returned all the same.
 func (s *state[T]) pick(avoid *Generation[T]) *Generation[T] {
-	g := s.only
-	if g == nil {
-		if len(s.picks) == 0 {
-			return nil
-		}
-		g = s.picks[(s.next.n.Add(1)-1)%pickCount]
+	if s.only != nil || len(s.picks) == 0 {
+		return s.only
 	}
-	if g != avoid || avoid == nil {
-		return g
+	if avoid == nil {
+		return s.picks[(s.next.n.Add(1)-1)%pickCount]
 	}
-	most := 0
-	for _, p := range s.parts {
-		if p.Gen != avoid && p.Part > most {
-			g, most = p.Gen, p.Part
+	n := s.next.again.Add(1)
+	for i := range uint64(pickCount) {
+		if g := s.picks[(n+i)%pickCount]; g != avoid {
+			return g
 		}
 	}
-	return g
+	return avoid // not reached: there are at least two
 }
 
 // part returns the part of g; 0 if no new work leads to it.

@@ -1,0 +1,179 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/abswap/abswap"
+)
+
+const upgradeHead = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+// upgrader answers an upgrade with 101 and first in one piece, then hands the connection to talk.
+func upgrader(first string, talk func(c *net.TCPConn, br *bufio.Reader)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || r.Header.Get("Connection") != "Upgrade" {
+			http.Error(w, "no upgrade asked for", http.StatusUpgradeRequired)
+			return
+		}
+		c, brw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-App: 1\r\nKeep-Alive: 5\r\n\r\n"+first)
+		talk(c.(*net.TCPConn), brw.Reader)
+	}
+}
+
+func echo(c *net.TCPConn, br *bufio.Reader) {
+	b := make([]byte, 100)
+	for {
+		n, err := br.Read(b)
+		c.Write(b[:n])
+		if err != nil {
+			return
+		}
+	}
+}
+
+// TestC4FirstBytesAreNotLost has the application send its first frame in one piece with the 101, and the client its own behind its head.
+func TestC4FirstBytesAreNotLost(t *testing.T) {
+	f, _, _ := pair(t, upgrader("first", echo), hello)
+	c := f.raw(t)
+	c.send(upgradeHead + "early")
+	h := c.head()
+	assert.True(t, strings.HasPrefix(h, "HTTP/1.1 101 "), h)
+	assert.Contains(t, h, "X-App: 1\r\n")
+	assert.Contains(t, h, "Upgrade: websocket\r\n")
+	assert.NotContains(t, h, "Keep-Alive")
+	assert.Equal(t, "firstearly", c.read(10))
+	assert.Equal(t, abswap.Load{Upgraded: 1, Evidence: abswap.EvidenceExact, Source: "proxy counters"}, f.load(t, "blue"))
+	big := strings.Repeat("0123456789", 20_000)
+	go io.WriteString(c.TCPConn, big)
+	assert.Equal(t, big, c.read(len(big)))
+	list, err := f.List(t.Context(), plain("blue"), 10)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	assert.Equal(t, "upgraded", list[0].Kind)
+	assert.Equal(t, "/ws", list[0].Path)
+	assert.EqualValues(t, len(big)+5, list[0].In)
+	c.CloseWrite()
+	assert.Empty(t, c.rest())
+	f.idle(t, "blue")
+}
+
+// TestC5ConnectionIsReadByToken finds the upgrade wherever it stands among the options, in any case, in any of several fields.
+func TestC5ConnectionIsReadByToken(t *testing.T) {
+	f, _, _ := pair(t, upgrader("ok", echo), hello)
+	for _, connection := range []string{
+		"Connection: Upgrade", "Connection: upgrade", "Connection: keep-alive, Upgrade", "Connection: UPGRADE , keep-alive",
+		"Connection: keep-alive\r\nConnection: Upgrade",
+	} {
+		c := f.raw(t)
+		c.send("GET / HTTP/1.1\r\nHost: x\r\n" + connection + "\r\nUpgrade: WebSocket\r\n\r\n")
+		h := c.head()
+		assert.True(t, strings.HasPrefix(h, "HTTP/1.1 101 "), "%s: %s", connection, h)
+		assert.Equal(t, "ok", c.read(2))
+		c.Close()
+	}
+	for _, fields := range []string{"Connection: Upgrades\r\nUpgrade: websocket", "Upgrade: websocket", "Connection: Upgrade"} {
+		c := f.raw(t)
+		c.send("GET / HTTP/1.1\r\nHost: x\r\n" + fields + "\r\n\r\n")
+		assert.Contains(t, c.head(), "426 ", fields)
+	}
+	c := f.raw(t)
+	c.send("GET / HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	assert.Contains(t, c.head(), "426 ", "HTTP/1.0 has no upgrade")
+	f.idle(t, "blue")
+}
+
+// TestC6HalvesCloseByThemselves ends one direction and goes on in the other, both ways round.
+func TestC6HalvesCloseByThemselves(t *testing.T) {
+	t.Run("client first", func(t *testing.T) {
+		f, _, _ := pair(t, upgrader("", func(c *net.TCPConn, br *bufio.Reader) {
+			b, _ := io.ReadAll(br) // to the client's end
+			fmt.Fprintf(c, "got %s", b)
+		}), hello)
+		c := f.raw(t)
+		c.send(upgradeHead)
+		c.head()
+		c.send("all")
+		c.CloseWrite()
+		assert.Equal(t, "got all", c.rest())
+		f.idle(t, "blue")
+	})
+	t.Run("slot first", func(t *testing.T) {
+		got := make(chan string, 1)
+		f, _, _ := pair(t, upgrader("", func(c *net.TCPConn, br *bufio.Reader) {
+			io.WriteString(c, "bye")
+			c.CloseWrite()
+			b, _ := io.ReadAll(br)
+			got <- string(b)
+		}), hello)
+		c := f.raw(t)
+		c.send(upgradeHead)
+		c.head()
+		assert.Equal(t, "bye", c.rest())
+		assert.Equal(t, 1, f.load(t, "blue").Upgraded, "one direction lives")
+		c.send("last words")
+		c.CloseWrite()
+		assert.Equal(t, "last words", within(t, got, "slot"))
+		f.idle(t, "blue")
+	})
+	t.Run("reset", func(t *testing.T) {
+		ended := make(chan bool, 1)
+		f, _, _ := pair(t, upgrader("", func(c *net.TCPConn, br *bufio.Reader) {
+			io.Copy(io.Discard, br)
+			ended <- true
+		}), hello)
+		c := f.raw(t)
+		c.send(upgradeHead)
+		c.head()
+		c.SetLinger(0)
+		c.Close()
+		within(t, ended, "the slot told")
+		f.idle(t, "blue")
+	})
+}
+
+// TestLastWordsGetThrough has the slot say its last word and close while the client is still sending.
+func TestLastWordsGetThrough(t *testing.T) {
+	f, _, _ := pair(t, upgrader("", func(c *net.TCPConn, br *bufio.Reader) {
+		io.ReadFull(br, make([]byte, 10_000))
+		io.WriteString(c, "last word")
+	}), hello)
+	for range 20 {
+		c := f.raw(t)
+		c.send(upgradeHead)
+		c.head()
+		go c.Write(make([]byte, 1<<20))
+		b := make([]byte, 9)
+		_, err := io.ReadFull(c.br, b)
+		if assert.NoError(t, err) {
+			assert.Equal(t, "last word", string(b))
+		}
+		c.Close()
+	}
+	f.idle(t, "blue")
+}
+
+// TestRefusedUpgradeIsAnAnswer lets the application answer an upgrade otherwise; the connection carries the next request.
+func TestRefusedUpgradeIsAnAnswer(t *testing.T) {
+	f, _, _ := pair(t, hello, hello)
+	c := f.raw(t)
+	c.send(upgradeHead)
+	assert.Contains(t, c.head(), "200 OK")
+	assert.Equal(t, "hello\n", c.read(6))
+	c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	assert.Contains(t, c.head(), "200 OK")
+	f.idle(t, "blue")
+}
