@@ -20,7 +20,8 @@ func sound() ([]deployment, []move, []record, deliveries) {
 	drained.Drains = []abswap.DrainResult{{Slot: "blue", Drained: true, Waited: 1500 * time.Millisecond}}
 	acts := []deployment{
 		{name: "v1", want: abswap.OutcomeSucceeded, serving: "v1", answered: "v1", report: succeeded},
-		{name: "v2", want: abswap.OutcomeSucceeded, serving: "v2", answered: "v2", report: drained, began: 2 * time.Second, busy: true, atSwitch: 1},
+		{name: "v2", want: abswap.OutcomeSucceeded, serving: "v2", answered: "v2", report: drained, began: 2 * time.Second,
+			busy: true, atSwitch: 1},
 		{name: "v3", want: abswap.OutcomeDiscarded, serving: "v2", answered: "v2", began: 6 * time.Second, unseen: "v3",
 			report: abswap.Report{Outcome: abswap.OutcomeDiscarded}},
 	}
@@ -32,7 +33,8 @@ func sound() ([]deployment, []move, []record, deliveries) {
 	recs := []record{
 		short1(ms(1000), ms(1), "blue", "v1"),
 		{kind: kindPost, id: "order-1", due: ms(2100), sent: ms(2101), told: ms(2104), ended: ms(2105), slot: "blue", release: "v1", began: true},
-		{kind: kindUpload, id: "upload-2", due: ms(2200), sent: ms(2201), told: ms(2202), ended: ms(5400), slot: "blue", release: "v1", began: true},
+		{kind: kindUpload, id: "upload-2", due: ms(2200), sent: ms(2201), told: ms(2202), ended: ms(5400), slot: "blue", release: "v1",
+			began: true},
 		short1(ms(3500), ms(2), "green", "v2"),
 		short1(ms(3600), ms(3), "blue", "v1"),
 		short1(ms(3999), ms(4), "blue", "v1"), // under way at the switch

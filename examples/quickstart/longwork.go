@@ -26,7 +26,7 @@ func (l *load) lasting(random *rand.Rand) time.Duration {
 	return time.Duration((1.5 + 2.5*random.Float64()) * l.pace * float64(time.Second))
 }
 
-// transfer begins an upload or a download that takes seconds and up to a tenth more, at the default length of the run, and comes back at once.
+// transfer begins an upload or a download and comes back at once. At the default length of the run it takes seconds and up to a tenth more.
 func (l *load) transfer(k kind, seconds float64) {
 	n := l.nextID.Add(1)
 	random := rand.New(rand.NewPCG(l.seed, 2000+uint64(n)))

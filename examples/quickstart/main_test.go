@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 func TestRun(t *testing.T) {
 	t.Parallel()
 	var stdout bytes.Buffer
-	code := run(t.Context(), []string{"-json", "-seconds", "7", "-rate", "150", "-seed", "3"}, &stdout, t.Output())
+	code := run(t.Context(), []string{"-json", "-seconds", "5", "-rate", "150", "-seed", "3"}, &stdout, t.Output())
 	assert.Zero(t, code)
 	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
 	require.Len(t, lines, 1, "the progress goes to stderr")
@@ -68,7 +68,8 @@ func TestRun(t *testing.T) {
 }
 
 func TestBadCommandLines(t *testing.T) {
-	for _, args := range [][]string{{"-rate", "0"}, {"-rate", "x"}, {"-seconds", "1"}, {"-seconds", "NaN"}, {"-seconds", "1e9"}, {"more"}, {"-spoil"}} {
+	for _, args := range [][]string{{"-rate", "0"}, {"-rate", "x"}, {"-seconds", "1"}, {"-seconds", "NaN"}, {"-seconds", "1e9"}, {"more"},
+		{"-spoil"}} {
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, 2, run(t.Context(), args, &stdout, &stderr), args)
 		assert.Empty(t, stdout.String(), args)
@@ -213,7 +214,9 @@ func TestBrokenSwitchersAreFoundOut(t *testing.T) {
 			assert.False(t, v.OK)
 			require.Len(t, v.Deploys, 2)
 			assert.Positive(t, c.count(v.Deploys[1]), v.Deploys)
-			assert.Zero(t, v.Deploys[1].Lost)
+			if name != "cutter" { // that one cuts short requests too
+				assert.Zero(t, v.Deploys[1].Lost)
+			}
 		})
 	}
 }
