@@ -91,7 +91,8 @@ func createSuspended(s Spec) (*windows.ProcessInformation, error) {
 	}
 	defer attrs.Delete()
 	handles := []windows.Handle{in, out}
-	if err := attrs.Update(windows.PROC_THREAD_ATTRIBUTE_HANDLE_LIST, unsafe.Pointer(&handles[0]), uintptr(len(handles))*unsafe.Sizeof(handles[0])); err != nil {
+	err = attrs.Update(windows.PROC_THREAD_ATTRIBUTE_HANDLE_LIST, unsafe.Pointer(&handles[0]), uintptr(len(handles))*unsafe.Sizeof(handles[0]))
+	if err != nil {
 		return nil, os.NewSyscallError("UpdateProcThreadAttribute", err)
 	}
 	si := &windows.StartupInfoEx{ProcThreadAttributeList: attrs.List()}

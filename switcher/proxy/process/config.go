@@ -77,8 +77,8 @@ type Config struct {
 	Grace time.Duration
 
 	// StopPath is asked by POST to end the application: "/stop". If it does not answer 2xx, and where it is "", the application gets
-	// SIGTERM, and on Windows CTRL_BREAK (which a Go program gets as os.Interrupt). It is meant for Windows, where CTRL_BREAK needs a console. The request carries TokenHeader:
-	// an application that can be reached by strangers must compare it.
+	// SIGTERM, and on Windows CTRL_BREAK (which a Go program gets as os.Interrupt). It is meant for Windows, where CTRL_BREAK needs a
+	// console. The request carries TokenHeader: an application that can be reached by strangers must compare it.
 	StopPath string
 
 	LogSize int64 // bytes beyond which Start begins a new log file; 0: 10 MiB. While the application runs, its log only grows.

@@ -56,8 +56,9 @@ func (s *Slot) Name() string { return s.cfg.Name }
 func (s *Slot) Log() string { return filepath.Join(s.cfg.Dir, "log", s.cfg.Name+".log") }
 
 // Install records that the slot holds r, whose Path is the folder that the application runs in; it is not copied, so it must stay as it
-// is while the slot holds it; a symbolic link is followed now, not at each start. At return that is on the disk. Installing again what is installed changes nothing, also while it runs.
-// Anything else is refused with abswap.ErrSlotOccupied while the slot, or something it has begun, runs.
+// is while the slot holds it; a symbolic link is followed now, not at each start. At return that is on the disk. Installing again what
+// is installed is fine, also while it runs. Anything else is refused with abswap.ErrSlotOccupied while the slot, or something it has
+// begun, runs.
 func (s *Slot) Install(ctx context.Context, r abswap.Release) (err error) {
 	if err := ctx.Err(); err != nil {
 		return s.errorf("install: %w", context.Cause(ctx))

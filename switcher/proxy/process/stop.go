@@ -109,7 +109,7 @@ func (s *Slot) askAndWait(ctx context.Context, rec *record, m proc.Members) (kno
 			if err := proc.Terminate(m.All); errors.Is(err, errors.ErrUnsupported) {
 				return nil // they cannot be asked
 			} else if err != nil {
-				return retry.Stop(err)
+				s.note("not all that is left can be asked to stop: %v", err)
 			}
 		}
 		return errRunning
