@@ -110,17 +110,7 @@ type front struct {
 func serve(t testing.TB, cfg proxy.Config) *front {
 	p, err := proxy.New(cfg)
 	require.NoError(t, err)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	ended := make(chan error, 1)
-	go func() { ended <- p.Serve(l) }()
-	t.Cleanup(func() {
-		p.Close()
-		if err := <-ended; err != http.ErrServerClosed {
-			t.Errorf("Serve returned %v", err)
-		}
-	})
-	return &front{p, l.Addr().String(), "http://" + l.Addr().String()}
+	return serveOn(t, p)
 }
 
 // pair is a front with two applications behind it, of which blue takes work.
@@ -234,5 +224,36 @@ func soon(t testing.TB, what string, f func() bool) {
 			t.Fatalf("waited in vain: %s", what)
 		}
 		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// serveOn serves p on loopback.
+func serveOn(t testing.TB, p *proxy.Switcher) *front {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- p.Serve(l) }()
+	t.Cleanup(func() {
+		p.Close()
+		if err := <-ended; err != http.ErrServerClosed {
+			t.Errorf("Serve returned %v", err)
+		}
+	})
+	return &front{p, l.Addr().String(), "http://" + l.Addr().String()}
+}
+
+// dialler is a front whose slot is reached as dial says, which always fails.
+func dialler(t testing.TB, dial func(context.Context) error) *front {
+	return serve(t, proxy.Config{Slots: map[string]string{"blue": "127.0.0.1:1"}, Active: "blue",
+		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return nil, dial(ctx) }})
+}
+
+// notYet fails if c tells something within a while.
+func notYet[T any](t testing.TB, c <-chan T, what string, while time.Duration) {
+	t.Helper()
+	select {
+	case v := <-c:
+		t.Fatalf("too early: %s: %v", what, v)
+	case <-time.After(while):
 	}
 }
