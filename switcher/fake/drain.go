@@ -178,6 +178,7 @@ func (s *Switcher) cut(p *place) {
 	for w := range p.all() {
 		w.cut = true
 		w.tell()
+		close(w.over)
 		s.drop(w)
 	}
 }

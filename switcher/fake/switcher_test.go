@@ -275,6 +275,7 @@ func TestForceCutLater(t *testing.T) {
 		require.NoError(t, sw.Force(t.Context(), blue, abswap.ForceCut))
 		time.Sleep(time.Minute)
 		synctest.Wait()
+		<-first.Cut()
 		assert.ErrorIs(t, first.Err(), fake.ErrCut)
 		assert.ErrorIs(t, session.Err(), fake.ErrCut)
 		first.End()

@@ -64,6 +64,7 @@ type Work struct {
 	cut     bool          // by Force
 	told    bool          // leave is closed
 	leave   chan struct{} // closed when it is asked to go elsewhere, or cut
+	over    chan struct{} // closed when it is cut
 }
 
 // Begin begins a plain request and returns the slot that got it, with a function that ends it, which is idempotent. If no slot takes it
@@ -161,7 +162,7 @@ func matches(rule abswap.PreviewRule, r Request) bool {
 // enter counts r in the slot; s.mu is held.
 func (s *Switcher) enter(slot string, r Request) *Work {
 	s.serial++
-	w := &Work{sw: s, slot: slot, order: s.serial, began: time.Now(), request: r, leave: make(chan struct{})}
+	w := &Work{sw: s, slot: slot, order: s.serial, began: time.Now(), request: r, leave: make(chan struct{}), over: make(chan struct{})}
 	p := s.slots[slot]
 	if r.Kind == Session {
 		p.sessions[w] = struct{}{}
@@ -220,6 +221,9 @@ func (w *Work) Err() error {
 // Leave returns a channel that is closed when the work is asked to go elsewhere (ForceHandOver), or is cut. The fake's clients obey only
 // if the test makes them.
 func (w *Work) Leave() <-chan struct{} { return w.leave }
+
+// Cut returns a channel that is closed when the work is cut (ForceCut); Err says so from then on.
+func (w *Work) Cut() <-chan struct{} { return w.over }
 
 // End ends the work. It is idempotent.
 func (w *Work) End() {

@@ -29,8 +29,12 @@ func brokenCounts() []broken {
 			}
 			d.miss(func(p *piece) bool { return p.steps.Load() < 0 })
 		}},
-		{rule: "D1/counts-equal-open", fault: "a second upgraded connection in a slot is not counted", make: func(d *door) {
-			d.counted(func(_ abswap.Slot, l *abswap.Load) { l.Upgraded = min(l.Upgraded, 1) })
+		{rule: "D1/counts-equal-open", fault: "beside requests a second upgraded connection is not counted", make: func(d *door) {
+			d.counted(func(_ abswap.Slot, l *abswap.Load) {
+				if l.Requests > 0 {
+					l.Upgraded = min(l.Upgraded, 1)
+				}
+			})
 		}},
 		{rule: "D1/aborted-leaves", fault: "a download whose client has gone counts for ever",
 			also: map[string]string{"D1/zero-at-the-end": "some of the work that comes and goes there ends by going away, too"},

@@ -253,7 +253,7 @@ func concurrentUse(ctx context.Context, w *world) error {
 	errs := make([]error, 4*5)
 	for i := range errs {
 		wg.Go(func() {
-			for j := range 6 {
+			for j := range min(max(w.Load/100, 2), 6) {
 				var err error
 				switch i % 5 {
 				case 0:

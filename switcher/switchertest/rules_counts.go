@@ -333,20 +333,30 @@ func drainRaces(ctx context.Context, w *world) error {
 	if err := w.settled(ctx, w.Blue); err != nil {
 		return err
 	}
-	probe, err := w.begin(ctx, KindRequest, w.Blue.Name()) // to see whether the rig can
-	if err != nil {
-		return err
+	var can []Kind
+	for _, kind := range []Kind{KindRequest, KindUpgraded} {
+		first, err := w.begin(ctx, kind, w.Blue.Name())
+		if _, ok := errors.AsType[*skip](err); ok && w.Begin != nil {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := w.end(ctx, kind, first); err != nil {
+			return err
+		}
+		can = append(can, kind)
 	}
-	if err := w.end(ctx, KindRequest, probe); err != nil {
-		return err
+	if len(can) == 0 {
+		return skipf("the rig can begin neither requests nor upgraded connections")
 	}
 	from := w.Blue
-	for round := range 8 {
+	for round := range 12 {
 		to := w.other(from)
 		if err := errors.Join(w.counts(ctx, from, 0, 0), w.counts(ctx, to, 0, 0)); err != nil {
 			return fmt.Errorf("before round %d: %w", round, err)
 		}
-		if err := w.race(ctx, from, to, round, exact); err != nil {
+		if err := w.race(ctx, can[round%len(can)], from, to, round, exact); err != nil {
 			return fmt.Errorf("round %d: %w", round, err)
 		}
 		from = to
@@ -354,19 +364,20 @@ func drainRaces(ctx context.Context, w *world) error {
 	return nil
 }
 
-// race begins requests while it switches, and compares each reading with what turns out to be there.
-func (w *world) race(ctx context.Context, from, to abswap.Slot, round int, exact bool) error {
+// race begins work while it switches, and compares each reading with what turns out to be there.
+func (w *world) race(ctx context.Context, kind Kind, from, to abswap.Slot, round int, exact bool) error {
 	work, errs := make([]Work, clients), make([]error, clients)
 	begun := make(chan int, clients)
 	for i := range clients {
 		w.asking.Go(func() {
-			work[i], errs[i] = w.Begin(w.life, KindRequest)
+			work[i], errs[i] = w.Begin(w.life, kind)
 			if errs[i] == nil {
 				w.later(work[i].Abort)
 			}
 			begun <- i
 		})
 	}
+	requests, upgraded := tally(kind)
 	n := 0
 	for ; n < round%clients; n++ { // the switch comes at another moment in each round
 		<-begun
@@ -380,7 +391,7 @@ func (w *world) race(ctx context.Context, from, to abswap.Slot, round int, exact
 		if err != nil {
 			return err
 		}
-		lowest = min(lowest, l.Requests)
+		lowest = min(lowest, l.Requests+l.Upgraded)
 		for ; n < clients && len(begun) > 0; n++ {
 			<-begun
 		}
@@ -392,7 +403,7 @@ func (w *world) race(ctx context.Context, from, to abswap.Slot, round int, exact
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("begin request: %w", err)
+		return fmt.Errorf("begin %s: %w", kind, err)
 	}
 	there := 0
 	for _, x := range work {
@@ -401,14 +412,14 @@ func (w *world) race(ctx context.Context, from, to abswap.Slot, round int, exact
 		}
 	}
 	if exact && lowest < there {
-		return fmt.Errorf("after the switch %q counted %d, and then turned out to have %d requests that had been on their way", from.Name(), lowest, there)
+		return fmt.Errorf("after the switch %q counted %d, and then turned out to have %d (%s) that had been on their way", from.Name(), lowest, there, kind)
 	}
-	if err := errors.Join(w.counts(ctx, from, there, 0), w.counts(ctx, to, clients-there, 0)); err != nil {
+	if err := errors.Join(w.counts(ctx, from, there*requests, there*upgraded), w.counts(ctx, to, (clients-there)*requests, (clients-there)*upgraded)); err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
 	for i, x := range work {
-		wg.Go(func() { errs[i] = w.end(ctx, KindRequest, x) })
+		wg.Go(func() { errs[i] = w.end(ctx, kind, x) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)

@@ -123,7 +123,8 @@ func Examine(ctx context.Context, newRig NewRig) Report {
 	return report
 }
 
-// Try checks the rule on one rig.
+// Try checks the rule on one rig. It is over after 13 times Rig.Patience at the latest: a call that does not obey its context until then
+// breaks the rule, and is left behind with its rig.
 func (r Rule) Try(ctx context.Context, newRig NewRig) (res Result) {
 	res.Rule = r.Name
 	start := time.Now()
@@ -138,13 +139,15 @@ func (r Rule) Try(ctx context.Context, newRig NewRig) (res Result) {
 		res.Err = fmt.Errorf("new rig: %w", err)
 		return res
 	}
-	if rig.Close != nil {
-		defer func() {
-			if err := rig.Close(); err != nil {
-				res.Err = errors.Join(res.Err, fmt.Errorf("close rig: %w", err))
-			}
-		}()
-	}
+	closing := rig.Close
+	defer func() {
+		if closing == nil {
+			return
+		}
+		if err := closing(); err != nil {
+			res.Err = errors.Join(res.Err, fmt.Errorf("close rig: %w", err))
+		}
+	}()
 	rig, err = rig.withDefaults()
 	if err != nil {
 		res.Err = err
@@ -159,14 +162,27 @@ func (r Rule) Try(ctx context.Context, newRig NewRig) (res Result) {
 	defer cancelLimit()
 	w := &world{Rig: rig}
 	ctx = w.setUp(ctx)
-	err = r.test(ctx, w)
-	w.tidy()
+	done := make(chan error, 1)
+	go func() {
+		err := r.test(ctx, w)
+		w.tidy()
+		done <- err
+	}()
+	hang := time.NewTimer(limit + rig.Patience)
+	defer hang.Stop()
+	select {
+	case err = <-done:
+	case <-hang.C:
+		res.Err = fmt.Errorf("a call hangs: it goes on %s after its context has ended; the rig is left as it is", rig.Patience)
+		closing = nil
+		return res
+	}
 	if s, ok := errors.AsType[*skip](err); ok {
 		res.Skipped = s.why
 		return res
 	}
-	if err != nil && ctx.Err() != nil && context.Cause(ctx) != nil && !errors.Is(context.Cause(ctx), context.Canceled) {
-		err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = fmt.Errorf("%w (%w)", err, cause)
 	}
 	res.Err = err
 	return res

@@ -158,6 +158,26 @@ func TestADeadFrontDoorFailsInsteadOfHanging(t *testing.T) {
 	})
 }
 
+func TestACallThatHangsIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		for _, r := range switchertest.Rules() {
+			if r.Name != "S5/active-is-true" {
+				continue
+			}
+			res := r.Try(t.Context(), func(context.Context) (switchertest.Rig, error) {
+				d := newDoor()
+				d.sw.ActivateFunc = func(context.Context, abswap.Slot, activateFunc) error { <-free; return nil }
+				d.rig.Close = func() error { return io.ErrClosedPipe }
+				return d.rig, nil
+			})
+			assert.ErrorContains(t, res.Err, "a call hangs")
+			assert.NotErrorIs(t, res.Err, io.ErrClosedPipe, "Close could hang too")
+		}
+		close(free)
+	})
+}
+
 func TestAnEndedContextEndsTheExamination(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
