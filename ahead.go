@@ -168,7 +168,10 @@ func (r *run) gating(ctx context.Context) verdict {
 	if err := r.fit(ctx); err != nil {
 		return failed(err)
 	}
-	if err := r.gate(ctx, 0, r.st.Steps[0]); err != nil {
+	if v := r.gate(ctx, 0, r.st.Steps[0], func() *verdict { return r.untouched(ctx) }); v != nil {
+		return *v
+	}
+	if err := r.fit(ctx); err != nil { // asking may have taken its time
 		return failed(err)
 	}
 	return ok()
@@ -183,18 +186,53 @@ func (r *run) fit(ctx context.Context) error {
 	return r.ready(ctx, to)
 }
 
-// gate asks the caller's Gate.
-func (r *run) gate(ctx context.Context, percent, next int) error {
-	if r.s.Gate == nil {
+// gate asks the caller's Gate, and where that needs a person's approval waits for it. Meanwhile well is asked again and again whether waiting
+// still makes sense. broken is the journal's failure.
+func (r *run) gate(ctx context.Context, percent, next int, well func() *verdict) *verdict {
+	if r.s.Gate == nil || r.st.approved {
 		return nil
 	}
-	ctx, cancel := within(ctx, r.s.Timeouts.Gate, 0)
+	gctx, cancel := within(ctx, r.s.Timeouts.Gate, 0)
 	defer cancel()
 	g := GateRequest{Swap: r.st.id, Release: r.st.Release.ID, From: r.st.From, To: r.st.To, Percent: percent, Next: next}
-	if err := r.s.Gate(ctx, g); err != nil {
-		return fmt.Errorf("the gate at %d %% refused: %w", percent, err)
+	err := r.s.Gate(gctx, g)
+	if errors.Is(err, ErrApprovalNeeded) {
+		return r.awaitApproval(ctx, percent, err, well)
+	}
+	if err != nil {
+		v := failed(fmt.Errorf("the gate at %d %% refused: %w", percent, err))
+		return &v
 	}
 	return nil
+}
+
+func (r *run) awaitApproval(ctx context.Context, percent int, why error, well func() *verdict) *verdict {
+	note := func(result Result, text string) *verdict {
+		if err := r.append(ctx, Record{Kind: RecordNote, Phase: r.st.phase, Round: r.st.round, Result: result, Note: text}); err != nil {
+			v := failed(err)
+			return &v
+		}
+		r.emit(Event{Kind: EventNote, Message: text})
+		return nil
+	}
+	if v := note(resultAwaiting, fmt.Sprintf("waits at %d %%: %v", percent, why)); v != nil {
+		return v
+	}
+	tick := time.NewTicker(soakPause)
+	defer tick.Stop()
+	for {
+		select {
+		case by := <-r.approvals:
+			return note(resultApproved, fmt.Sprintf("approved by %s on %s", by.User, by.Host))
+		case <-ctx.Done():
+			v := failed(context.Cause(ctx))
+			return &v
+		case <-tick.C:
+			if v := well(); v != nil {
+				return v
+			}
+		}
+	}
 }
 
 func (r *run) holding(ctx context.Context) verdict {
@@ -305,27 +343,16 @@ func (r *run) ours(w map[string]int) bool {
 
 func (r *run) soaking(ctx context.Context) verdict {
 	target := r.st.wanted(r.st.round)
-	strikes := 0
 	for {
-		err := r.fit(ctx)
-		if err == nil {
-			strikes = 0
-		} else if strikes++; strikes >= soakStrikes {
-			return failed(fmt.Errorf("under %d %% of the work: %w", target[r.st.To], err))
-		}
-		if v := r.stillThere(ctx, target); v != nil {
+		if v := r.well(ctx, target); v != nil {
 			return *v
 		}
 		left := time.Until(r.st.deadline)
-		if left <= 0 && err == nil {
+		if left <= 0 {
 			break
 		}
-		pause := soakRetry
-		if err == nil {
-			pause = min(soakPause, left)
-		}
-		if serr := retry.Sleep(ctx, pause); serr != nil {
-			return failed(joinErrors(serr, err))
+		if err := retry.Sleep(ctx, min(soakPause, left)); err != nil {
+			return failed(err)
 		}
 	}
 	last := r.st.round == len(r.st.Steps)-1
@@ -333,13 +360,31 @@ func (r *run) soaking(ctx context.Context) verdict {
 	if !last {
 		next = r.st.Steps[r.st.round+1]
 	}
-	if err := r.gate(ctx, target[r.st.To], next); err != nil {
-		return failed(err)
+	if v := r.gate(ctx, target[r.st.To], next, func() *verdict { return r.well(ctx, target) }); v != nil {
+		return *v
 	}
 	if last {
 		return ok()
 	}
 	return verdict{result: ResultMore}
+}
+
+// well looks at the new slot under its part of the work, and at where the work goes. A slot that is found unfit is looked at some more before
+// that is believed.
+func (r *run) well(ctx context.Context, target map[string]int) *verdict {
+	err := r.fit(ctx)
+	for strikes := 1; err != nil && strikes < soakStrikes; strikes++ {
+		if serr := retry.Sleep(ctx, soakRetry); serr != nil {
+			v := failed(joinErrors(serr, err))
+			return &v
+		}
+		err = r.fit(ctx)
+	}
+	if err != nil {
+		v := failed(fmt.Errorf("under %d %% of the work: %w", target[r.st.To], err))
+		return &v
+	}
+	return r.stillThere(ctx, target)
 }
 
 // stillThere makes sure that new work goes where this round has sent it.

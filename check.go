@@ -186,24 +186,32 @@ func (s *Swapper) traits() Traits {
 	return Traits{}
 }
 
+// backend names the Switcher in texts: the one that has the traits, not what is wrapped around it.
+func (s *Swapper) backend() string {
+	if t, ok := ability[TraitsSwitcher](s.Switcher); ok {
+		return fmt.Sprintf("%T", t)
+	}
+	return fmt.Sprintf("%T", s.Switcher)
+}
+
 func (s *Swapper) traitWarnings() []error {
 	var errs []error
-	add := func(format string, args ...any) { errs = append(errs, Warnf(format, args...)) }
+	add := func(format string) { errs = append(errs, Warnf(format, s.backend())) }
 	t := s.traits()
 	if t.Gap {
-		add("%T has a gap: for a moment within a switch no slot takes work", s.Switcher)
+		add("%s has a gap: for a moment within a switch no slot takes work")
 	}
 	if t.ClosesIdle {
-		add("%T closes idle client connections at a switch: a request on its way on one of them can be lost", s.Switcher)
+		add("%s closes idle client connections at a switch: a request on its way on one of them can be lost")
 	}
 	if t.PerConnection {
-		add("%T decides once per connection: kept-alive clients stay on the old slot, which may take long to drain", s.Switcher)
+		add("%s decides once per connection: kept-alive clients stay on the old slot, which may take long to drain")
 	}
 	if t.Forgets {
-		add("%T forgets its state when its engine restarts", s.Switcher)
+		add("%s forgets its state when its engine restarts")
 	}
 	if _, ok := ability[SealingSwitcher](s.Switcher); !ok && s.stops() {
-		add("%T cannot seal a slot: work could come between the last look at the old slot and its stop", s.Switcher)
+		add("%s cannot seal a slot: work could come between the last look at the old slot and its stop")
 	}
 	return errs
 }

@@ -22,6 +22,7 @@ var (
 	ErrSlotOccupied   = errors.New("slot is occupied")         // no idle slot is free for a deploy
 	ErrCanceled       = errors.New("canceled")                 // Cancel was asked for; the swap went to its safe end
 	ErrSuspended      = errors.New("suspended")                // no automatic move is provably safe; an operator decides
+	ErrApprovalNeeded = errors.New("approval needed")          // a Gate returns it: the swap waits there for Approve
 	ErrNothingToDo    = errors.New("nothing to do")            // there is no unfinished swap
 )
 

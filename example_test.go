@@ -178,3 +178,27 @@ func ExampleAs() {
 	}
 	// Output: <nil>
 }
+
+func ExampleSwapper_Approve() {
+	s, _ := shop()
+	s.Gate = func(_ context.Context, g abswap.GateRequest) error {
+		if g.Next == 101 {
+			return abswap.ErrApprovalNeeded // somebody looks at the dashboard first
+		}
+		return nil
+	}
+	ctx := context.Background()
+	done := make(chan abswap.Report)
+	go func() {
+		report, _ := s.Deploy(ctx, abswap.Release{ID: "v2"})
+		done <- report
+	}()
+	for { // in real life another process, started by a person
+		if _, err := s.Approve(ctx); !errors.Is(err, abswap.ErrNothingToDo) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println((<-done).Outcome)
+	// Output: succeeded
+}

@@ -51,8 +51,9 @@ type Owner struct {
 type RequestKind string
 
 const (
-	RequestCancel RequestKind = "cancel" // go to the safe end
-	RequestYield  RequestKind = "yield"  // end the tail here and unlock: another swap takes it over; not obeyed before the commit
+	RequestCancel  RequestKind = "cancel"  // go to the safe end
+	RequestApprove RequestKind = "approve" // go on where a Gate waits for a person
+	RequestYield   RequestKind = "yield"   // end the tail here and unlock: another swap takes it over; not obeyed before the commit
 )
 
 // Request is left in a journal by Post.

@@ -25,7 +25,8 @@ type run struct {
 	rollback []error // what could not be undone
 	left     error   // why the tail was left
 
-	inTail atomic.Bool // for the goroutine that listens to requests
+	inTail    atomic.Bool // for the goroutine that listens to requests
+	approvals chan Owner  // from there
 
 	release   func()    // ends the hold that this run has; nil: none
 	heldUntil time.Time // when that hold ends by itself
@@ -251,6 +252,11 @@ func (r *run) watch(ctx context.Context) (watched context.Context, stop func()) 
 			switch req.Kind {
 			case RequestCancel:
 				cancel(fmt.Errorf("%w by %s on %s", ErrCanceled, req.From.User, req.From.Host))
+			case RequestApprove:
+				select {
+				case r.approvals <- req.From:
+				default: // nobody waits: it is void
+				}
 			case RequestYield:
 				if r.inTail.Load() { // who asked saw a tail, but that may have been an earlier one's
 					cancel(errYield)

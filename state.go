@@ -29,6 +29,8 @@ type swapState struct {
 	failed      Phase  // the first phase that did not end well
 	cause       string // why
 	canceled    bool
+	awaiting    bool   // the Gate of phase and round waits for a person
+	approved    bool   // who has said yes
 	suspendedIn Phase  // where Resume goes on
 	suspension  string // why it is suspended
 
@@ -72,14 +74,19 @@ func (st *swapState) apply(r Record) error {
 		st.SwapBegin, st.id, st.began, st.phase = *r.Begin, r.Swap, r.Time, PhasePlanned
 	case RecordIntent:
 		st.phase, st.round, st.deadline = r.Phase, r.Round, r.Deadline
-		st.entered, st.resting = true, false
+		st.entered, st.resting, st.awaiting = true, false, false
 		st.reached[r.Phase] = true
 		st.steps = append(st.steps, StepReport{Phase: r.Phase, Round: r.Round, Started: r.Time})
 	case RecordOutcome:
 		return st.applyOutcome(r)
 	case RecordNote:
-		if r.Result == resultWarning {
+		switch r.Result {
+		case resultWarning:
 			st.warnings = append(st.warnings, r.Note)
+		case resultAwaiting:
+			st.awaiting = true
+		case resultApproved:
+			st.awaiting, st.approved = false, true
 		}
 	case RecordEnd:
 		st.endedBy, st.ended = r.Result, r.Time
@@ -114,7 +121,7 @@ func (st *swapState) applyOutcome(r Record) error {
 	if st.failed == "" && (next == PhaseDiscarding || next == PhaseReverting || next == PhaseSuspended) && r.Result != ResultOK {
 		st.failed, st.cause, st.canceled = r.Phase, r.Error, r.Result == ResultCanceled
 	}
-	st.entered, st.deadline = false, time.Time{}
+	st.entered, st.deadline, st.awaiting, st.approved = false, time.Time{}, false, false
 	st.resting = r.Result == ResultLeft && next.tail()
 	st.bookTail(r)
 	if next == PhaseSuspended {

@@ -23,8 +23,8 @@ type Swapper struct {
 	// gets sick is rolled back. 0: 10s, negative: none.
 	Soak time.Duration
 
-	// Gate is asked before each step up, the first one included, and before the commit; an error refuses and the swap goes back.
-	// nil: nobody is asked.
+	// Gate is asked before each step up, the first one included, and before the commit; an error refuses and the swap goes back. With an
+	// error that wraps ErrApprovalNeeded the swap waits for Approve instead, for as long as the new slot stays fit. nil: nobody is asked.
 	Gate func(ctx context.Context, g GateRequest) error
 
 	// FrontDoor asks, as a client would, who answers: it returns the name of the slot or the ID of the release. The engine asks it after

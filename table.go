@@ -20,6 +20,8 @@ const (
 	resultAbandoned  Result = "abandoned"  // RecordEnd: the operator ended the swap where it was
 	resultSuperseded Result = "superseded" // RecordEnd: a later swap took the tail over
 	resultWarning    Result = "warning"    // RecordNote: a finding that did not stop the run
+	resultAwaiting   Result = "awaiting"   // RecordNote: the Gate of this phase and round waits for a person
+	resultApproved   Result = "approved"   // RecordNote: a person said yes to it
 )
 
 // edge says that a phase which ends with a result leads to the next phase.

@@ -1,0 +1,121 @@
+package abswap_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/abswap/abswap"
+)
+
+// askAPerson is a Gate that wants an approval at one point.
+func askAPerson(at int) func(context.Context, abswap.GateRequest) error {
+	return func(_ context.Context, g abswap.GateRequest) error {
+		if g.Percent == at {
+			return fmt.Errorf("%w: look at the dashboard", abswap.ErrApprovalNeeded)
+		}
+		return nil
+	}
+}
+
+func TestApproveLetsAWaitingSwapGoOn(t *testing.T) {
+	for _, at := range []int{0, 10, 100} {
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.Steps = []int{10}
+				r.Gate = askAPerson(at)
+				_, err := r.Approve(t.Context())
+				assert.ErrorIs(t, err, abswap.ErrNothingToDo)
+				wait := after(time.Hour, func() {
+					rep, err := r.Approve(context.Background())
+					assert.NoError(t, err)
+					assert.NotEmpty(t, rep.ID)
+				})
+				began := time.Now()
+				rep, err := r.Deploy(t.Context(), v2)
+				require.NoError(t, err)
+				assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+				assert.GreaterOrEqual(t, time.Since(began), time.Hour)
+				wait()
+			})
+		})
+	}
+}
+
+func TestApproveAfterTheProcessHasGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Steps = []int{10}
+		r.Gate = askAPerson(10)
+		journal := &dyingJournal{MemoryJournal: &abswap.MemoryJournal{}, notes: 1}
+		r.Journal = journal
+		_, err := r.Deploy(t.Context(), v2)
+		require.ErrorIs(t, err, errKilled)
+		journal.notes = -1
+		rep, err := r.Approve(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		assert.Equal(t, "green", r.serving(t))
+	})
+}
+
+func TestWaitingForApprovalEndsWhenItMakesNoSenseAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Steps = []int{10}
+		r.Gate = askAPerson(10)
+		sick := errors.New("sick")
+		time.AfterFunc(time.Hour, func() { r.green.Sick(sick) })
+		rep, err := r.Deploy(t.Context(), v2)
+		assert.ErrorIs(t, err, sick)
+		assert.Equal(t, abswap.OutcomeRolledBack, rep.Outcome)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Gate = askAPerson(100)
+		wait := after(time.Hour, func() { _, _ = r.Cancel(context.Background()) })
+		rep, err := r.Deploy(t.Context(), v2)
+		assert.ErrorIs(t, err, abswap.ErrCanceled)
+		assert.Equal(t, abswap.OutcomeRolledBack, rep.Outcome)
+		wait()
+	})
+}
+
+var errKilled = errors.New("killed")
+
+// dyingJournal is a MemoryJournal whose process dies right after it has written that many notes; below 0: never.
+type dyingJournal struct {
+	*abswap.MemoryJournal
+	notes int
+}
+
+type dyingHold struct {
+	abswap.JournalHold
+	j *dyingJournal
+}
+
+func (j *dyingJournal) Lock(ctx context.Context, o abswap.Owner) (abswap.JournalHold, error) {
+	h, err := j.MemoryJournal.Lock(ctx, o)
+	return &dyingHold{h, j}, err
+}
+
+func (h *dyingHold) Append(ctx context.Context, r abswap.Record) error {
+	if h.j.notes == 0 {
+		return errKilled
+	}
+	if r.Kind == abswap.RecordNote && h.j.notes > 0 {
+		if h.j.notes--; h.j.notes == 0 {
+			defer func() { _ = h.Unlock() }()
+			_ = h.JournalHold.Append(ctx, r)
+			return errKilled
+		}
+	}
+	return h.JournalHold.Append(ctx, r)
+}
