@@ -23,7 +23,7 @@ func (x *exchange) answer(resp *http.Response) (ending, error) {
 	if x.r.ContentLength == 0 {
 		return done, nil
 	}
-	if b := x.body; b == nil || !b.wait() {
+	if b := x.body; b == nil || !b.wait(x.over()) {
 		return x.verdict(early), nil
 	} else if !b.sent() {
 		resp.Close = true // the slot misses a part of the body: nothing can follow on its connection
@@ -34,6 +34,8 @@ func (x *exchange) answer(resp *http.Response) (ending, error) {
 // beginAnswer makes sure that a body which has not begun never will, and that a cut from here on breaks off the answer. It returns done, or
 // cut if that came before.
 func (x *exchange) beginAnswer() ending {
+	x.interims.Lock() // not while a 100 is being written
+	defer x.interims.Unlock()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.wasCut.Load() {
@@ -93,7 +95,7 @@ type answerError struct {
 
 // copyBody passes on the answer's body and trailer. What the slot has sent is given to the client before more is waited for.
 func (x *exchange) copyBody(resp *http.Response) *answerError {
-	defer resp.Body.Close()
+	// resp.Body is not closed: that would read the rest of an answer that nobody wants. The connection is closed instead.
 	if resp.ContentLength < 0 || len(resp.Trailer) > 0 {
 		x.rc.Flush() // it may be long until the first byte; and the answer must not get a length
 	}
@@ -158,15 +160,18 @@ func (s *Switcher) endGently(w http.ResponseWriter, r *http.Request, status int)
 		return // HTTP/2 says it by other means
 	}
 	if chunkedToClient(r, status, w.Header()) {
-		conn.SetDeadline(time.Now().Add(lingerFor))
+		conn.SetDeadline(time.Now().Add(lingerIdle))
 		buf.Write(trailer(nil))
 		buf.Flush()
 	}
 	s.loose.linger(conn)
 }
 
-// lingerFor is how long a connection is kept to drop what its client still sends.
-const lingerFor = 5 * time.Second
+// How long a connection is kept to drop what its client still sends: in all, and while nothing comes.
+const (
+	lingerFor  = 30 * time.Second
+	lingerIdle = 5 * time.Second
+)
 
 // looseConns are connections of clients that have their answer, and belong to no server any more.
 type looseConns struct {
@@ -176,7 +181,7 @@ type looseConns struct {
 	all    sync.WaitGroup
 }
 
-// linger tells the client that our side has ended, drops what it sends until it ends too, at most for lingerFor, and closes c.
+// linger tells the client that our side has ended, drops what it sends until it ends too, and closes c.
 func (l *looseConns) linger(c net.Conn) {
 	defer c.Close()
 	l.mu.Lock()
@@ -189,15 +194,35 @@ func (l *looseConns) linger(c net.Conn) {
 	}
 	l.conns[c] = true
 	l.all.Add(1)
-	c.SetDeadline(time.Now().Add(lingerFor))
 	l.mu.Unlock()
 	defer l.all.Done()
 	if ok, err := closeWrite(c); ok && err == nil {
-		io.Copy(io.Discard, c)
+		buf := copyBuffers.Get().(*[]byte)
+		for end := time.Now().Add(lingerFor); l.wait(c, end); {
+			if _, err := c.Read(*buf); err != nil {
+				break
+			}
+		}
+		copyBuffers.Put(buf)
 	}
 	l.mu.Lock()
 	delete(l.conns, c)
 	l.mu.Unlock()
+}
+
+// wait sets the deadline of the next read, and reports whether there is to be one.
+func (l *looseConns) wait(c net.Conn, end time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if l.closed || !now.Before(end) {
+		return false
+	}
+	next := now.Add(lingerIdle)
+	if next.After(end) {
+		next = end
+	}
+	return c.SetDeadline(next) == nil
 }
 
 // close ends all at once and waits for them.

@@ -42,13 +42,17 @@ type exchange struct {
 
 	brokeOff bool // the reading of the client's body was broken off
 
+	interims sync.Mutex // held while an interim answer is written; taken before mu
+
 	mu       sync.Mutex // guards what follows, against Cut and the timer of a 100; never held while waiting
 	ended    bool       // by Cut, or since the client went away
 	endConn  io.Closer  // what end closes: the connection to the slot, or a tunnel
 	endDial  context.CancelFunc
-	body     *upload // nil: there is none, or it has not begun
-	refused  bool    // the answer came before the body was asked for: do not begin
-	answered bool    // the final answer's head is on its way to the client
+	body     *upload       // nil: there is none, or it has not begun
+	refused  bool          // the answer came before the body was asked for: do not begin
+	answered bool          // the final answer's head is on its way to the client
+	writing  bool          // an interim answer is being written
+	endedCh  chan struct{} // closed by end; nil: nobody waits for it
 	wasCut   atomic.Bool
 }
 
@@ -168,11 +172,39 @@ func (x *exchange) closeLocked() {
 func (x *exchange) end() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if !x.ended && x.endedCh != nil {
+		close(x.endedCh)
+	}
 	x.ended = true
 	x.closeLocked()
-	if x.wasCut.Load() && x.answered {
+	if x.wasCut.Load() && (x.answered || x.writing) {
 		x.rc.SetWriteDeadline(past) // the goroutine may be waiting for the client to read
 	}
+}
+
+// over returns a channel that is closed when the exchange is ended from outside. It is called once.
+func (x *exchange) over() <-chan struct{} {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.endedCh = make(chan struct{})
+	if x.ended {
+		close(x.endedCh)
+	}
+	return x.endedCh
+}
+
+// writeInterim writes the head of an interim answer, which may wait for the client to read.
+func (x *exchange) writeInterim(status int) {
+	set := func(writing bool) (ended bool) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.writing = writing
+		return x.ended
+	}
+	if !set(true) {
+		x.w.WriteHeader(status)
+	}
+	set(false)
 }
 
 // cutNow is what entry.Cut points to.
@@ -206,10 +238,12 @@ func (x *exchange) verdict(how ending) ending {
 // unanswered tells what may be done about a request that was sent, or begun to be, and got no byte of an answer. It may be repeated only if
 // doing it twice is doing it once, and its body, if any, is still whole: not a byte of it read.
 func (x *exchange) unanswered(fresh bool) ending {
+	x.interims.Lock() // a 100 that is being written means that the body begins
 	x.mu.Lock()
 	b := x.body
 	x.refused = x.refused || b == nil
 	x.mu.Unlock()
+	x.interims.Unlock()
 	switch {
 	case b != nil && b.bad.Load():
 		return x.verdict(badBody)
@@ -259,9 +293,9 @@ func (x *exchange) interim(resp *http.Response) {
 			set = append(set, name)
 		}
 	}
-	x.mu.Lock() // not at the same time as a 100
-	x.w.WriteHeader(resp.StatusCode)
-	x.mu.Unlock()
+	x.interims.Lock() // not at the same time as a 100
+	x.writeInterim(resp.StatusCode)
+	x.interims.Unlock()
 	for _, name := range set {
 		delete(h, name)
 	}
@@ -270,16 +304,30 @@ func (x *exchange) interim(resp *http.Response) {
 // beginBody starts to carry the client's body to the slot over conn, unless that has begun, or will not be, or conn is no longer the one. A
 // client that waits for a 100 gets it.
 func (x *exchange) beginBody(conn *upstreamConn) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.body != nil || x.refused || x.ended || x.r.ContentLength == 0 || x.endConn != conn {
+	x.interims.Lock()
+	defer x.interims.Unlock()
+	if !x.mayBegin(conn) {
 		return
 	}
 	if x.expect {
 		// Said here and not left to the first read of the body, which would write it while another goroutine writes an interim answer.
-		x.w.WriteHeader(http.StatusContinue)
+		x.writeInterim(http.StatusContinue)
 	}
-	x.body = startUpload(x.r, conn, &x.In)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.mayBeginLocked(conn) {
+		x.body = startUpload(x.r, conn, &x.In)
+	}
+}
+
+func (x *exchange) mayBegin(conn *upstreamConn) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.mayBeginLocked(conn)
+}
+
+func (x *exchange) mayBeginLocked(conn *upstreamConn) bool {
+	return x.body == nil && !x.refused && !x.ended && x.r.ContentLength != 0 && x.endConn == io.Closer(conn)
 }
 
 // endBody waits until nobody reads the client's body. If it has not been read to its end by now the read is broken off, and the client's

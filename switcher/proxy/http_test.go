@@ -397,9 +397,9 @@ func TestC7EarlyAnswerReachesTheClient(t *testing.T) {
 				require.NoError(t, err)
 				assert.Equal(t, 413, resp.StatusCode)
 				body, err := io.ReadAll(resp.Body)
-				assert.Equal(t, "too large", string(body))
-				if name != "to its end" { // which a reset connection does not show
+				if name != "to its end" { // which a reset connection does not show; on Windows a reset also takes what has not been read
 					assert.NoError(t, err)
+					assert.Equal(t, "too large", string(body))
 				}
 				within(t, sent, "the client can send all")
 				c.Close()

@@ -125,8 +125,9 @@ func (u *upload) whole() bool {
 // sent reports whether the slot has got the whole body.
 func (u *upload) sent() bool { return u.whole() && u.unsent == nil }
 
-// wait waits for the end of the upload, once the answer is complete, as long as it moves. It reports whether the body was read to its end.
-func (u *upload) wait() bool {
+// wait waits for the end of the upload, once the answer is complete, as long as it moves and over is not closed. It reports whether the body
+// was read to its end.
+func (u *upload) wait(over <-chan struct{}) bool {
 	for {
 		if u.lost.Load() {
 			return u.whole()
@@ -138,6 +139,9 @@ func (u *upload) wait() bool {
 		t := time.NewTimer(uploadLinger - still)
 		select {
 		case <-u.done:
+			t.Stop()
+			return u.whole()
+		case <-over:
 			t.Stop()
 			return u.whole()
 		case <-t.C:
