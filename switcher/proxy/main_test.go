@@ -1,0 +1,20 @@
+package proxy_test
+
+import (
+	"fmt"
+	"os"
+	"runtime/pprof"
+	"testing"
+)
+
+// TestMain fails the run if goroutines are left that nothing can wake, where the runtime can tell: GOEXPERIMENT=goroutineleakprofile.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if p := pprof.Lookup("goroutineleak"); p != nil {
+		if p.WriteTo(os.Stdout, 1); p.Count() > 0 {
+			fmt.Println("goroutines left:", p.Count())
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
