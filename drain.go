@@ -13,7 +13,8 @@ import (
 //     slot until both directions are finished. A reading taken while a request is between "picked" and "counted" does not miss it.
 //   - D2 no guess: Load.Evidence says how good the counts are, and its zero value is EvidenceUnknown.
 type Drainer interface {
-	// InFlight counts the work in s now, that of older generations of the slot included. An unknown slot is refused with ErrUnknownSlot.
+	// InFlight counts the work in s now, that of older generations of the slot included. Sessions it leaves at 0: they are a
+	// SessionDrainer's, and a drain that did not ask for them does not wait for them. An unknown slot is refused with ErrUnknownSlot.
 	InFlight(ctx context.Context, s Slot) (Load, error)
 }
 
@@ -96,7 +97,8 @@ type Work struct {
 type ForcingDrainer interface {
 	Drainer
 
-	// Force ends the work in s as how says. It returns when the order is given; what is left, InFlight tells.
+	// Force ends the work in s as how says. It returns when the order is given; what is left, InFlight tells. What ForceCut has ended,
+	// also an upload whose client is silent, does not end well any more after the counts have come to zero.
 	// The slot going live again (Activate, or SetWeights with a part above 0) cancels orders that have not been carried out.
 	Force(ctx context.Context, s Slot, how Force) error
 }

@@ -76,9 +76,11 @@ func CheckWeights(w []Weight) error {
 type SealingSwitcher interface {
 	Switcher
 
-	// Seal makes sure that no rule at all leads to s: no weight, session, preview, mirror or held request. From its return on the
-	// counts of s can only fall. Activate, or SetWeights with a part above 0, undoes it; nothing else does. Sealing the slot that is
-	// the only one with weight leaves no slot active: the engine does it only where a first deploy is undone.
+	// Seal makes sure that no rule at all leads to s: no weight, session, preview, mirror or held request. A part of the new work that s
+	// had goes to the other active slots in the ratio of theirs. No request that begins after its return is answered by s, so that the
+	// counts of s can only fall (a backend may count for an instant what then picks another slot). Activate, SetWeights with a part
+	// above 0, and Preview with rules undo it; nothing else does. Sealing the slot that is the only one with weight leaves no slot active: the
+	// engine does it only where a first deploy is undone.
 	Seal(ctx context.Context, s Slot) error
 }
 
@@ -93,7 +95,7 @@ type HoldingSwitcher interface {
 	Hold(ctx context.Context, o HoldOptions) (release func(), err error)
 }
 
-// HoldOptions bound a Hold. The zero value is useful.
+// HoldOptions bound a Hold. The zero value is useful; negative values are refused.
 type HoldOptions struct {
 	Each   time.Duration // how long one request waits at the most; 0: 5s
 	Total  time.Duration // how long the hold lasts at the most; 0: 10s
@@ -132,7 +134,7 @@ type PreviewingSwitcher interface {
 	Switcher
 
 	// Preview sends the requests that match any of the rules to s, whatever the weights say. It replaces the earlier rules of s;
-	// without rules it removes them, as Seal does.
+	// without rules it removes them, as Seal does. Rules for a sealed slot undo its seal: they are the younger order.
 	Preview(ctx context.Context, s Slot, rules ...PreviewRule) error
 }
 

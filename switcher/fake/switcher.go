@@ -339,14 +339,12 @@ func (s *Switcher) preview(ctx context.Context, slot abswap.Slot, rules ...abswa
 			errs = append(errs, fmt.Errorf("preview rule %d: Header and Cookie need a Value", i))
 		}
 	}
-	if p != nil && p.sealed && len(rules) > 0 {
-		errs = append(errs, fmt.Errorf("slot %q is sealed: no preview leads there until it is activated", slot.Name()))
-	}
 	if err := multi.Join(errs...); err != nil {
 		return err
 	}
 	s.version++
 	p.previews = slices.Clone(rules)
+	p.sealed = p.sealed && len(rules) == 0 // rules are the younger order
 	return nil
 }
 

@@ -198,7 +198,10 @@ func TestPreviewMatchesAllFieldsOfARule(t *testing.T) {
 		w.End()
 	}
 	require.NoError(t, sw.Seal(t.Context(), green))
-	assert.Error(t, sw.Preview(t.Context(), green, abswap.PreviewRule{Host: "x"}), "a sealed slot gets no preview")
+	require.NoError(t, sw.Preview(t.Context(), green))
+	assert.True(t, sw.Sealed("green"), "no rules, and the seal stays")
+	require.NoError(t, sw.Preview(t.Context(), green, abswap.PreviewRule{Host: "x"}))
+	assert.False(t, sw.Sealed("green"), "rules are the younger order")
 	assert.NoError(t, sw.Preview(t.Context(), green), "removing is no harm")
 }
 
