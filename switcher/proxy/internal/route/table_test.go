@@ -140,7 +140,7 @@ func TestB2CountsEndAtZero(t *testing.T) {
 		})
 	}
 	before := map[*gen]uint64{}
-	for i := range 3000 {
+	for i := 0; i < 3000 || before[blue] == 0 || before[green] == 0; i++ { // the workers may begin late
 		on, off := blue, green
 		if i%2 == 0 {
 			on, off = green, blue
@@ -170,8 +170,6 @@ func TestB2CountsEndAtZero(t *testing.T) {
 			assert.Equal(t, s[2], s[3], "shard %d of %s: upgraded", i, g.Key.Slot)
 		}
 	}
-	assert.NotZero(t, before[blue])
-	assert.NotZero(t, before[green])
 }
 
 // TestZeroIsTrueWhileOthersEnter keeps at least one request in flight at every moment, by letting the next enter before the last leaves, and
