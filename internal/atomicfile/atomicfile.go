@@ -45,3 +45,6 @@ func Write(path string, data []byte, perm fs.FileMode) (err error) {
 
 // Read returns the content of the file at path. It is os.ReadFile that also bears, on Windows, the moment in which Write replaces it.
 func Read(path string) ([]byte, error) { return read(path) }
+
+// Remove is os.Remove that also bears, on Windows, that a reader or a virus scanner has the file open for a moment.
+func Remove(path string) error { return remove(path) }

@@ -13,6 +13,8 @@ func replace(from, to string) error { return os.Rename(from, to) }
 
 func read(path string) ([]byte, error) { return os.ReadFile(path) }
 
+func remove(path string) error { return os.Remove(path) }
+
 func chmod(f *os.File, perm fs.FileMode) error { return f.Chmod(perm) }
 
 // SyncDir flushes the folder itself to the disk, so that files made, moved or removed in it stay so. On Windows it does nothing: there

@@ -45,6 +45,10 @@ func read(path string) (data []byte, err error) {
 	return data, err
 }
 
+func remove(path string) error {
+	return persist(func() error { return os.Remove(path) })
+}
+
 // persist calls f until it returns something other than what a file that is open elsewhere gives.
 func persist(f func() error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
