@@ -148,23 +148,24 @@ func chunkedToClient(r *http.Request, status int, h http.Header) bool {
 		status != http.StatusNotModified && len(h["Content-Length"]) == 0
 }
 
-// endGently ends a client's connection on which an answer is complete while the client still sends: a plain close would reset it, and the
-// client would lose the answer.
-func (s *Switcher) endGently(w http.ResponseWriter, r *http.Request, status int) {
+// endGently ends a client's connection on which an answer was given while the client still sends: a plain close would reset it, and the client
+// would lose the answer. One that is not whole stays without its end. It reports whether it could.
+func (s *Switcher) endGently(w http.ResponseWriter, r *http.Request, status int, whole bool) bool {
 	rc := http.NewResponseController(w)
 	if rc.Flush() != nil {
-		return
+		return false
 	}
 	conn, buf, err := rc.Hijack()
 	if err != nil {
-		return // HTTP/2 says it by other means
+		return false // HTTP/2 says it by other means
 	}
-	if chunkedToClient(r, status, w.Header()) {
+	if whole && chunkedToClient(r, status, w.Header()) {
 		conn.SetDeadline(time.Now().Add(lingerIdle))
 		buf.Write(trailer(nil))
 		buf.Flush()
 	}
 	s.loose.linger(conn)
+	return true
 }
 
 // How long a connection is kept to drop what its client still sends: in all, and while nothing comes.

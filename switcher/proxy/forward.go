@@ -78,7 +78,7 @@ func (x *exchange) conclude(how ending, err error) {
 	switch how {
 	case done:
 	case early:
-		s.endGently(x.w, x.r, x.status)
+		s.endGently(x.w, x.r, x.status, true)
 	case finished:
 		s.log(slog.LevelDebug, "upgraded connection ended", x, err)
 		if x.linger {
@@ -110,6 +110,10 @@ func (x *exchange) conclude(how ending, err error) {
 	case broken:
 		s.stats.failed.Add(1)
 		s.log(slog.LevelWarn, "answer of the slot broke off", x, err)
+		// The client sees that by the end that is missing; where there is none to miss (HTTP/1.0), only by a reset.
+		if !x.bodyWhole() && x.r.ProtoAtLeast(1, 1) && s.endGently(x.w, x.r, x.status, false) {
+			return
+		}
 		panic(http.ErrAbortHandler)
 	case gone:
 		s.log(slog.LevelDebug, "client went away", x, err)
@@ -134,7 +138,7 @@ func (x *exchange) fail(status int, text string) {
 		io.WriteString(x.w, body)
 	}
 	if !whole {
-		x.s.endGently(x.w, x.r, status)
+		x.s.endGently(x.w, x.r, status, true)
 	}
 }
 
