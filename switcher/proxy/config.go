@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/abswap/abswap/internal/multi"
 )
@@ -22,9 +23,16 @@ type Config struct {
 	// the address that an abswap.InspectingSlot reports at Activate or SetWeights goes before the one named here.
 	Slots map[string]string
 
-	// Active is the slot that takes work at once; it needs an address in Slots. "": none: until the first Activate every request is
+	// Active is the slot that takes work at once, unless StateFile knows better; it needs an address in Slots. "": none: until the first Activate every request is
 	// answered 503 with Retry-After.
 	Active string
+
+	// StateFile is where the proxy remembers on the disk what is in force: which slot has which part, where its application listens, what
+	// is sealed. A proxy that starts with such a file goes on where the last one ended, however that ended, and forwards to the addresses
+	// in it; Active counts only while there is no file. A change is on the disk before it is in force; one that cannot be written fails
+	// and changes nothing. A file that is damaged, of a newer program, or names slots that Slots lacks is refused by New. Its folder must
+	// exist, and should be on a disk of this machine. Beside it lies a lock, StateFile + ".lock": one proxy at a time. "": it forgets.
+	StateFile string
 
 	// TrustedPeers are the networks of other proxies in front of this one. Only from them the fields Forwarded and X-Forwarded-* of a
 	// request are kept and continued; from all others they are dropped. Empty: nobody is trusted.
@@ -76,6 +84,13 @@ func (c Config) check() error {
 			bad("Config.Active: %q is not one of the slots", c.Active)
 		} else if addr == "" {
 			bad("Config.Active: slot %q has no address in Config.Slots: leave Active empty and call Activate", c.Active)
+		}
+	}
+	if c.StateFile != "" {
+		for name := range c.Slots {
+			if !utf8.ValidString(name) {
+				bad("Config.StateFile cannot keep slot %q, whose name is not UTF-8", name)
+			}
 		}
 	}
 	for i, p := range c.TrustedPeers {

@@ -15,17 +15,25 @@ import (
 // The counts are exact: a zero is one of a moment within the call, and nothing in flight is ever missed. While sl takes new work the next
 // moment may be another; once sl is off, or sealed, zero stays zero. A request that picked sl just before that and is about to pick
 // another slot may be counted for an instant; it never reaches sl.
+//
+// A proxy that was restored from its state file counts from zero, and exactly: the lock on the file proves that the earlier process is dead,
+// and its connections with it. Only where the file lies on a disk whose locks may not bind (a network share), and the earlier proxy was not
+// closed, the evidence is unknown until the slot's application was started anew.
 func (s *Switcher) InFlight(ctx context.Context, sl abswap.Slot) (abswap.Load, error) {
-	if err := s.known(ctx, sl); err != nil {
+	if err := s.has(ctx, sl); err != nil {
 		return abswap.Load{}, err
 	}
 	c := s.table.Count(sl.Name())
-	return abswap.Load{Requests: c.Requests, Upgraded: c.Upgraded, Evidence: abswap.EvidenceExact, Source: "proxy counters"}, nil
+	load := abswap.Load{Requests: c.Requests, Upgraded: c.Upgraded, Evidence: abswap.EvidenceExact, Source: "proxy counters"}
+	if s.doubt.about(s.last(sl.Name())) {
+		load.Evidence, load.Source = abswap.EvidenceUnknown, "proxy counters, without what an earlier proxy may still carry"
+	}
+	return load, nil
 }
 
 // WaitIdle returns nil as soon as nothing is in flight in sl. It is told of it by the last request to leave.
 func (s *Switcher) WaitIdle(ctx context.Context, sl abswap.Slot) error {
-	if err := s.known(ctx, sl); err != nil {
+	if err := s.has(ctx, sl); err != nil {
 		return err
 	}
 	return s.table.WaitIdle(ctx, sl.Name())
@@ -33,7 +41,7 @@ func (s *Switcher) WaitIdle(ctx context.Context, sl abswap.Slot) error {
 
 // List returns at most limit of the pieces of work in sl, oldest first.
 func (s *Switcher) List(ctx context.Context, sl abswap.Slot, limit int) ([]abswap.Work, error) {
-	if err := s.known(ctx, sl); err != nil {
+	if err := s.has(ctx, sl); err != nil {
 		return nil, err
 	}
 	all := s.table.List(sl.Name())
@@ -57,7 +65,7 @@ func (s *Switcher) List(ctx context.Context, sl abswap.Slot, limit int) ([]abswa
 // While sl takes new work only what is in it now is told. Otherwise the order holds for what is still on its way in, too, until the slot
 // goes live again: from the return of that Activate or SetWeights on nothing is cut or closed by an older order.
 func (s *Switcher) Force(ctx context.Context, sl abswap.Slot, how abswap.Force) error {
-	if err := s.known(ctx, sl); err != nil {
+	if err := s.has(ctx, sl); err != nil {
 		return err
 	}
 	switch how {

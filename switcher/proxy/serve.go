@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/abswap/abswap/internal/multi"
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
 )
 
@@ -165,5 +166,5 @@ func (s *Switcher) Close() error {
 	if errors.Is(err, net.ErrClosed) {
 		err = nil
 	}
-	return err
+	return multi.Join(err, s.closeStore())
 }

@@ -17,6 +17,9 @@ type Switcher struct {
 	cfg     Config
 	table   *route.Table[*upstream]
 	busy    chan struct{} // held by the one who changes the table; a channel, since waiting for it ends with a context
+	store   store
+	known   atomic.Pointer[state] // what was put in force last; changed by the one who holds busy
+	doubt   doubt
 	server  *http.Server
 	doors   doors
 	loose   looseConns
@@ -35,8 +38,11 @@ var ( // what this backend can do
 	_ http.Handler            = (*Switcher)(nil)
 )
 
-// New checks cfg and returns a Switcher. It connects to nothing. The error lists all mistakes in cfg.
-func New(cfg Config) (*Switcher, error) {
+// New checks cfg and returns a Switcher. It connects to nothing. With a Config.StateFile it goes on where the last proxy with that file ended,
+// and Close must be called to let the file go. The error lists all mistakes in cfg, or says why the state file cannot be used.
+func New(cfg Config) (*Switcher, error) { return newOn(cfg, realDisk()) }
+
+func newOn(cfg Config, d disk) (*Switcher, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
@@ -47,8 +53,8 @@ func New(cfg Config) (*Switcher, error) {
 	}
 	s := &Switcher{cfg: cfg, table: route.New[*upstream](names...), busy: make(chan struct{}, 1)}
 	s.server = s.newServer()
-	if cfg.Active != "" {
-		s.publish(route.Part[*upstream]{Gen: s.generation(route.Key{Slot: cfg.Active, Address: cfg.Slots[cfg.Active]}), Part: 100})
+	if err := s.restore(d); err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
 	}
 	return s, nil
 }
@@ -95,16 +101,17 @@ func (s *Switcher) Weights(ctx context.Context) (map[string]int, error) {
 // effect, and Active tells the later one. An error means that nothing has changed: the effect is a single step, so ErrUnknownOutcome is
 // never returned.
 func (s *Switcher) Activate(ctx context.Context, sl abswap.Slot) error {
-	return s.set(ctx, "activate", abswap.Weight{Slot: sl, Part: 100})
+	return s.set(ctx, "activate", nil, abswap.Weight{Slot: sl, Part: 100})
 }
 
 // SetWeights gives each slot its part of the new requests. Of any hundred requests in a row that are picked between two changes, each slot
 // gets exactly its part, evenly spread; a part of 0 gets none. Everything said of Activate holds.
 func (s *Switcher) SetWeights(ctx context.Context, w ...abswap.Weight) error {
-	return s.set(ctx, "set weights", w...)
+	return s.set(ctx, "set weights", nil, w...)
 }
 
-func (s *Switcher) set(ctx context.Context, what string, w ...abswap.Weight) error {
+// set gives each slot its part, if the view of the caller is still the state in force.
+func (s *Switcher) set(ctx context.Context, what string, at *view, w ...abswap.Weight) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -126,17 +133,19 @@ func (s *Switcher) set(ctx context.Context, what string, w ...abswap.Weight) err
 	defer s.unlock()
 
 	// First all that can go wrong, then the one step that cannot.
-	var keys []route.Key
+	if err := at.check(s); err != nil {
+		return err
+	}
+	parts := map[string]placed{}
 	for _, x := range w {
 		if x.Part == 0 {
-			keys = append(keys, route.Key{})
 			continue
 		}
 		k, err := s.keyOf(ctx, x.Slot)
 		if err != nil {
 			errs = append(errs, err)
 		}
-		keys = append(keys, k)
+		parts[k.Slot] = placed{k, x.Part}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -144,34 +153,53 @@ func (s *Switcher) set(ctx context.Context, what string, w ...abswap.Weight) err
 	if err := multi.Join(errs...); err != nil {
 		return fmt.Errorf("proxy: %s: nothing changed: %w", what, err)
 	}
-	var parts []route.Part[*upstream]
-	for i, x := range w {
-		if x.Part > 0 {
-			parts = append(parts, route.Part[*upstream]{Gen: s.generation(keys[i]), Part: x.Part})
+	next := s.next(parts, "")
+	if err := s.store.save(next, s.known.Load()); err != nil {
+		return fmt.Errorf("proxy: %s: nothing changed: %w", what, err)
+	}
+	var force []route.Part[*upstream]
+	for _, x := range w {
+		if p := parts[x.Slot.Name()]; p.part > 0 {
+			force = append(force, route.Part[*upstream]{Gen: s.generation(p.key), Part: p.part})
 		}
 	}
-	s.publish(parts...)
+	s.publish(force...)
+	s.settled(next, at)
 	return nil
 }
 
 // Seal makes sure that nothing leads to sl; the parts of the others are scaled up in their ratio. From its return on the counts of sl only
-// fall.
-func (s *Switcher) Seal(ctx context.Context, sl abswap.Slot) error {
-	if err := s.known(ctx, sl); err != nil {
+// fall. An error means that nothing has changed.
+func (s *Switcher) Seal(ctx context.Context, sl abswap.Slot) error { return s.seal(ctx, nil, sl) }
+
+func (s *Switcher) seal(ctx context.Context, at *view, sl abswap.Slot) error {
+	if err := s.has(ctx, sl); err != nil {
 		return err
 	}
 	if err := s.lock(ctx, "seal"); err != nil {
 		return err
 	}
 	defer s.unlock()
+	if err := at.check(s); err != nil {
+		return err
+	}
+	parts := map[string]placed{}
+	for _, p := range s.table.Without(sl.Name()) {
+		parts[p.Gen.Key.Slot] = placed{p.Gen.Key, p.Part}
+	}
+	next := s.next(parts, sl.Name())
+	if err := s.store.save(next, s.known.Load()); err != nil {
+		return fmt.Errorf("proxy: seal: nothing changed: %w", err)
+	}
 	s.table.Seal(sl.Name())
 	s.closeIdle()
+	s.settled(next, at)
 	return nil
 }
 
 // Traits tells that the proxy decides per request, closes no idle client connection at a switch, has no gap, and forgets its state with its
-// process.
-func (s *Switcher) Traits() abswap.Traits { return abswap.Traits{Forgets: true} }
+// process unless there is a Config.StateFile.
+func (s *Switcher) Traits() abswap.Traits { return abswap.Traits{Forgets: s.cfg.StateFile == ""} }
 
 // Check finds slots that the proxy does not have or cannot reach, and what a swap asks for that it cannot do.
 func (s *Switcher) Check(ctx context.Context, r abswap.CheckRequest) error {
@@ -269,8 +297,8 @@ func (s *Switcher) lock(ctx context.Context, what string) error {
 
 func (s *Switcher) unlock() { <-s.busy }
 
-// known returns an error if the context has ended or there is no such slot.
-func (s *Switcher) known(ctx context.Context, sl abswap.Slot) error {
+// has returns an error if the context has ended or there is no such slot.
+func (s *Switcher) has(ctx context.Context, sl abswap.Slot) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
