@@ -14,9 +14,9 @@ import (
 // The phases on the way forward, up to the commit. Each looks at the world first, so that it can be entered again after a crash.
 
 const (
-	soakPause   = time.Second            // between looks at the new slot while it soaks
-	soakRetry   = 250 * time.Millisecond // after a look that found it unfit
-	soakStrikes = 3                      // looks in a row that must find it unfit: one lost probe is not sickness
+	soakPause  = time.Second            // between looks at the new slot while it soaks
+	fitRetry   = 250 * time.Millisecond // after a probe that found it unfit
+	fitStrikes = 3                      // probes in a row that must find it unfit: one lost probe is not sickness
 )
 
 // untouched makes sure that new work goes where it went when the swap began: nothing has led to the new slot yet.
@@ -177,13 +177,21 @@ func (r *run) gating(ctx context.Context) verdict {
 	return ok()
 }
 
-// fit probes the new slot once.
+// fit probes the new slot, which is known to have been fit. One that is found unfit is probed some more before that is believed: on a busy
+// machine a probe can be lost.
 func (r *run) fit(ctx context.Context) error {
 	to, err := r.s.slot(r.st.To)
 	if err != nil {
 		return err
 	}
-	return r.ready(ctx, to)
+	err = r.ready(ctx, to)
+	for strikes := 1; err != nil && strikes < fitStrikes && !errors.Is(err, ErrPermanent); strikes++ {
+		if serr := retry.Sleep(ctx, fitRetry); serr != nil {
+			return joinErrors(serr, err)
+		}
+		err = r.ready(ctx, to)
+	}
+	return err
 }
 
 // gate asks the caller's Gate, and where that needs a person's approval waits for it. Meanwhile well is asked again and again whether waiting
@@ -369,18 +377,9 @@ func (r *run) soaking(ctx context.Context) verdict {
 	return verdict{result: ResultMore}
 }
 
-// well looks at the new slot under its part of the work, and at where the work goes. A slot that is found unfit is looked at some more before
-// that is believed.
+// well looks at the new slot under its part of the work, and at where the work goes.
 func (r *run) well(ctx context.Context, target map[string]int) *verdict {
-	err := r.fit(ctx)
-	for strikes := 1; err != nil && strikes < soakStrikes; strikes++ {
-		if serr := retry.Sleep(ctx, soakRetry); serr != nil {
-			v := failed(joinErrors(serr, err))
-			return &v
-		}
-		err = r.fit(ctx)
-	}
-	if err != nil {
+	if err := r.fit(ctx); err != nil {
 		v := failed(fmt.Errorf("under %d %% of the work: %w", target[r.st.To], err))
 		return &v
 	}

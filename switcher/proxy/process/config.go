@@ -57,7 +57,7 @@ type Config struct {
 	// PortEnv is the variable in which the application gets its port; "": "PORT".
 	PortEnv string
 
-	// Address is the fixed address at which the application listens: "127.0.0.1:5001". "": a free port of 127.0.0.1, picked at each Start.
+	// Address is the fixed address at which the application listens: "127.0.0.1:5001". "": a free port of 127.0.0.1 from 20000 to 31999, picked at each Start.
 	Address string
 
 	// ForeignListener says that the port is not opened by the command or a child of it, but by somebody else on its behalf, as Docker's

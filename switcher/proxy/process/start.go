@@ -2,9 +2,10 @@ package process
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -84,7 +85,7 @@ func (s *Slot) launch(ctx context.Context, rec *record) error {
 	}
 	defer log.Close() // the application has a handle of its own
 
-	rec.Run = &run{Token: rand.Text(), Address: addr.String(), Begun: begun, LogOffset: offset}
+	rec.Run = &run{Token: crand.Text(), Address: addr.String(), Begun: begun, LogOffset: offset}
 	if err := s.save(rec); err != nil {
 		return err
 	}
@@ -164,12 +165,30 @@ func (s *Slot) pickAddress(ctx context.Context) (netip.AddrPort, error) {
 		}
 		return want, nil
 	}
+	for range portTries {
+		port := portsFrom + rand.N(portsTo-portsFrom)
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", netip.AddrPortFrom(want.Addr(), uint16(port)).String())
+		if ctx.Err() != nil {
+			return want, s.errorf("a free port: %w", context.Cause(ctx))
+		}
+		if err == nil {
+			return l.Addr().(*net.TCPAddr).AddrPort(), l.Close()
+		}
+	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", want.String())
 	if err != nil {
 		return want, s.errorf("no free port: %w", err)
 	}
 	return l.Addr().(*net.TCPAddr).AddrPort(), l.Close()
 }
+
+// Ports for applications come from a range that no system takes ports of outgoing connections from (Linux: 32768 to 60999, Windows and macOS:
+// from 49152 on, where nobody has changed that): between our look and the application's own bind, a connection to it would do.
+const (
+	portsFrom = 20000
+	portsTo   = 32000
+	portTries = 100 // then any free port will do
+)
 
 // addressFree returns nil if nobody listens at a, else who does.
 func addressFree(ctx context.Context, a netip.AddrPort) error {
