@@ -5,6 +5,9 @@ import (
 	"os"
 )
 
+// RaceDetector is raceDetector.
+const RaceDetector = raceDetector
+
 // TestDisk is the disk of a FileJournal with failures: each func that is set is called instead of the real thing, which it gets as do.
 type TestDisk struct {
 	Create   func(path string, line []byte, do func() error) error

@@ -115,7 +115,15 @@ type journalText struct {
 	sum     string // of the last whole line
 }
 
-// parse reads the file of a swap. The last line may be torn: it has no end, or blocks of it never reached the disk and are zeros.
+// lacksBlocks tells whether blocks of line, which is the last one, never reached the disk: there are zeros then. If they come right behind a
+// whole line, they stand where its end was, and two lines were made one.
+func (f journalFormat) lacksBlocks(before string, line []byte) bool {
+	head, _, zeros := bytes.Cut(line, []byte{0})
+	_, _, err := f.decode(before, head)
+	return zeros && err != nil
+}
+
+// parse reads the file of a swap. The last line may be torn: it has no end, or lacks blocks.
 func (f journalFormat) parse(path, swap string, data []byte) (journalText, error) {
 	t := journalText{sum: swap}
 	for rest := data; len(rest) > 0; {
@@ -129,7 +137,7 @@ func (f journalFormat) parse(path, swap string, data []byte) (journalText, error
 			err = fmt.Errorf("it is record %d of swap %q; "+damagedAdvice, r.Seq, r.Swap)
 		}
 		if err != nil {
-			if len(after) == 0 && bytes.IndexByte(line, 0) >= 0 {
+			if len(after) == 0 && f.lacksBlocks(t.sum, line) {
 				break
 			}
 			return journalText{}, &JournalError{Path: path, Line: n, Err: err}

@@ -24,8 +24,9 @@ var (
 type File struct {
 	path string
 
-	mu sync.Mutex
-	f  *os.File // nil: closed
+	mu     sync.Mutex
+	f      *os.File // nil: closed
+	locked bool
 }
 
 // Open opens the file at path, without locking it, and makes it with the permissions perm (Unix only) where it does not exist. The folder
@@ -70,14 +71,19 @@ func Wait(ctx context.Context, path string, perm fs.FileMode) (f *File, err erro
 	return f, err
 }
 
-// TryLock locks the file for f alone. ErrHeld if another holds it, or is just asking whether it is held.
+// TryLock locks the file for f alone, if it has not done so before. ErrHeld if another holds it, or is just asking whether it is held.
 func (f *File) TryLock() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.f == nil {
 		return &fs.PathError{Op: "lock", Path: f.path, Err: fs.ErrClosed}
 	}
-	return f.wrap(lock(f.f, true))
+	if f.locked {
+		return nil
+	}
+	err := lock(f.f, true)
+	f.locked = err == nil
+	return f.wrap(err)
 }
 
 // SetContent makes data the content of the file. It is not atomic: to be read whole by those who find the file locked, write it before.
