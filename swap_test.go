@@ -24,10 +24,10 @@ type rig struct {
 	events      []abswap.Event
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{sw: &fake.Switcher{}, blue: fake.NewRunningSlot("blue", "v1"), green: fake.NewSlot("green")}
-	r.sw.Move(map[string]int{"blue": 100})
+	require.NoError(t, r.sw.Move(map[string]int{"blue": 100}))
 	r.Swapper = &abswap.Swapper{Switcher: r.sw, Slots: []abswap.Slot{r.blue, r.green}, OnEvent: func(e abswap.Event) { r.events = append(r.events, e) }}
 	return r
 }
