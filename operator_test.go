@@ -54,11 +54,12 @@ func TestApproveAfterTheProcessHasGone(t *testing.T) {
 		r := newRig(t)
 		r.Steps = []int{10}
 		r.Gate = askAPerson(10)
-		journal := &dyingJournal{MemoryJournal: &abswap.MemoryJournal{}, notes: 1}
+		journal := &dyingJournal{MemoryJournal: &abswap.MemoryJournal{}}
+		journal.die = func(rec abswap.Record) (bool, bool) { return rec.Kind == abswap.RecordNote, true } // it waits for a person
 		r.Journal = journal
 		_, err := r.Deploy(t.Context(), v2)
 		require.ErrorIs(t, err, errKilled)
-		journal.notes = -1
+		journal.dead, journal.die = false, nil
 		rep, err := r.Approve(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
@@ -86,36 +87,4 @@ func TestWaitingForApprovalEndsWhenItMakesNoSenseAnyMore(t *testing.T) {
 		assert.Equal(t, abswap.OutcomeRolledBack, rep.Outcome)
 		wait()
 	})
-}
-
-var errKilled = errors.New("killed")
-
-// dyingJournal is a MemoryJournal whose process dies right after it has written that many notes; below 0: never.
-type dyingJournal struct {
-	*abswap.MemoryJournal
-	notes int
-}
-
-type dyingHold struct {
-	abswap.JournalHold
-	j *dyingJournal
-}
-
-func (j *dyingJournal) Lock(ctx context.Context, o abswap.Owner) (abswap.JournalHold, error) {
-	h, err := j.MemoryJournal.Lock(ctx, o)
-	return &dyingHold{h, j}, err
-}
-
-func (h *dyingHold) Append(ctx context.Context, r abswap.Record) error {
-	if h.j.notes == 0 {
-		return errKilled
-	}
-	if r.Kind == abswap.RecordNote && h.j.notes > 0 {
-		if h.j.notes--; h.j.notes == 0 {
-			defer func() { _ = h.Unlock() }()
-			_ = h.JournalHold.Append(ctx, r)
-			return errKilled
-		}
-	}
-	return h.JournalHold.Append(ctx, r)
 }
