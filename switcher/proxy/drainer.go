@@ -65,8 +65,22 @@ func (s *Switcher) List(ctx context.Context, sl abswap.Slot, limit int) ([]abswa
 // While sl takes new work only what is in it now is told. Otherwise the order holds for what is still on its way in, too, until the slot
 // goes live again: from the return of that Activate or SetWeights on nothing is cut or closed by an older order.
 func (s *Switcher) Force(ctx context.Context, sl abswap.Slot, how abswap.Force) error {
+	return s.force(ctx, nil, sl, how)
+}
+
+// force is Force, if the view of the caller is still the state in force.
+func (s *Switcher) force(ctx context.Context, at *view, sl abswap.Slot, how abswap.Force) error {
 	if err := s.has(ctx, sl); err != nil {
 		return err
+	}
+	if at != nil {
+		if err := s.lock(ctx, "force"); err != nil {
+			return err
+		}
+		defer s.unlock()
+		if err := at.check(s); err != nil {
+			return err
+		}
 	}
 	switch how {
 	case abswap.ForceHandOver:

@@ -2,11 +2,17 @@ package proxy_test
 
 import (
 	"context"
+	"crypto/rand"
 	"net"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/abswap/abswap/internal/multi"
 	"github.com/abswap/abswap/switcher/proxy"
@@ -15,7 +21,82 @@ import (
 
 // TestRules runs the conformance suite on the proxy in front of two applications.
 func TestRules(t *testing.T) {
+	t.Parallel()
 	switchertest.Run(t, newRig)
+}
+
+// TestClientRules runs it on a Client, over a Unix socket and over TCP.
+func TestClientRules(t *testing.T) {
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			dir := socketDir(t, network)
+			switchertest.Run(t, func(ctx context.Context) (switchertest.Rig, error) { return newClientRig(ctx, network, dir) })
+		})
+	}
+}
+
+// newClientRig is newRig, steered through the control plane.
+func newClientRig(ctx context.Context, network, dir string) (switchertest.Rig, error) {
+	rig, err := newRig(ctx)
+	if err != nil {
+		return rig, err
+	}
+	p := rig.Switcher.(*proxy.Switcher)
+	address, token := "127.0.0.1:0", ""
+	if network == "unix" {
+		address = "unix:" + filepath.Join(dir, rand.Text()[:8])
+	} else {
+		token = rand.Text()
+	}
+	l, err := proxy.ListenControl(address)
+	if err != nil {
+		return rig, err
+	}
+	if network == "tcp" {
+		address = l.Addr().String()
+	}
+	h, err := proxy.ControlHandler(p, proxy.ControlOptions{Token: token, Lease: time.Minute})
+	if err != nil {
+		return rig, err
+	}
+	server := proxy.ControlServer(h)
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(l) })
+	c, err := proxy.NewClient(proxy.ClientConfig{Address: address, Token: token})
+	if err != nil {
+		return rig, err
+	}
+	rig.Switcher, rig.Load = c, 150 // the data path is that of TestRules
+	rig.Disturb = func(ctx context.Context, slot string) error {
+		if slot != "" {
+			return p.Activate(ctx, plain(slot))
+		}
+		return multi.Join(p.Seal(ctx, plain("blue")), p.Seal(ctx, plain("green")))
+	}
+	closeRig := rig.Close
+	rig.Close = func() error {
+		err := multi.Join(c.Close(), server.Close(), closeRig())
+		serving.Wait()
+		return err
+	}
+	return rig, nil
+}
+
+// socketDir is a folder whose path leaves room for a socket's name. It skips the test where the system has no Unix sockets.
+func socketDir(t testing.TB, network string) string {
+	if network != "unix" {
+		return ""
+	}
+	dir, err := os.MkdirTemp("", "px")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "probe"))
+	if err != nil {
+		t.Skipf("no Unix sockets here: %v", err)
+	}
+	l.Close()
+	return dir
 }
 
 func newRig(context.Context) (switchertest.Rig, error) {

@@ -62,23 +62,11 @@ func newOn(cfg Config, d disk) (*Switcher, error) {
 // Active returns the name of the slot with the largest part of new work, and ErrMixed beside it if it is not the only one with a part; of
 // equal parts the first name counts. If no slot takes work the error is ErrNoActive.
 func (s *Switcher) Active(ctx context.Context) (string, error) {
-	if err := ctx.Err(); err != nil {
+	w, err := s.Weights(ctx)
+	if err != nil {
 		return "", err
 	}
-	name, most := "", 0
-	parts := s.table.Parts()
-	for _, p := range parts {
-		if n := p.Gen.Key.Slot; p.Part > most || p.Part == most && n < name {
-			name, most = n, p.Part
-		}
-	}
-	switch len(parts) {
-	case 0:
-		return "", abswap.ErrNoActive
-	case 1:
-		return name, nil
-	}
-	return name, abswap.ErrMixed
+	return activeOf(w)
 }
 
 // Weights returns the parts of the slots that take new work.
