@@ -45,6 +45,7 @@ type Client struct {
 	orders  chan struct{} // held by the one whose order is on its way
 	seen    atomic.Uint64 // the revision that the proxy told last; 0: none yet
 	traits  atomic.Pointer[abswap.Traits]
+	mu      sync.Mutex      // held while Close begins, or a hold
 	closing context.Context // ends with Close
 	close   context.CancelFunc
 	holds   sync.WaitGroup
@@ -91,9 +92,11 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	return c, nil
 }
 
-// Close gives up the holds of this Client and closes its connections. Calls after it go on new ones.
+// Close gives up the holds of this Client, waits for that, and closes its idle connections. Afterwards Hold is refused.
 func (c *Client) Close() error {
+	c.mu.Lock()
 	c.close()
+	c.mu.Unlock()
 	c.holds.Wait()
 	c.http.CloseIdleConnections()
 	return nil

@@ -128,9 +128,10 @@ func TestCheckFindsWhatASwapCannotHave(t *testing.T) {
 	})
 	assert.ErrorIs(t, err, abswap.ErrUnknownSlot)
 	assert.ErrorIs(t, err, errors.ErrUnsupported)
-	for _, says := range []string{`slot "green" has no address`, `slot "red"`, "a slot is nil", "Exclusive", "Drain.Sessions", "warning: proxy: a hand-over"} {
+	for _, says := range []string{`slot "green" has no address`, `slot "red"`, "a slot is nil", "Drain.Sessions", "warning: proxy: a hand-over"} {
 		assert.ErrorContains(t, err, says)
 	}
+	assert.NoError(t, p.Check(t.Context(), abswap.CheckRequest{Slots: []abswap.Slot{plain("blue")}, Exclusive: true}), "it can hold")
 	assert.Equal(t, abswap.Traits{Forgets: true}, p.Traits())
 }
 

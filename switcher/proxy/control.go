@@ -84,6 +84,9 @@ func ControlHandler(s *Switcher, o ControlOptions) (http.Handler, error) {
 		pathWeights:  {http.MethodPost, c.once(c.weights)},
 		pathSeal:     {http.MethodPost, c.once(c.seal)},
 		pathForce:    {http.MethodPost, c.once(c.force)},
+		pathHold:     {http.MethodPost, c.once(c.hold)},
+		pathRenew:    {http.MethodPost, c.renew},
+		pathRelease:  {http.MethodPost, c.release},
 	}
 	return c, nil
 }
@@ -363,7 +366,8 @@ func (c *control) status(x call) (any, error) {
 
 // status tells what is in force. The revision is at most as young as the rest.
 func (s *Switcher) status(ctx context.Context) (statusAnswer, error) {
-	a := statusAnswer{Version: 1, Revision: s.known.Load().Revision, Slots: []slotStatus{}, Traits: s.Traits(), Stats: s.Stats()}
+	a := statusAnswer{Version: 1, Revision: s.known.Load().Revision, Slots: []slotStatus{}, Traits: s.Traits(), Stats: s.Stats(),
+		Hold: s.holdStatus()}
 	var err error
 	if a.Weights, err = s.Weights(ctx); err != nil {
 		return a, err

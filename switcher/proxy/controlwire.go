@@ -103,6 +103,9 @@ type (
 		ID       string        `json:"id"`
 		Lease    time.Duration `json:"lease"` // it ends so long after it was given or renewed
 	}
+	leaseAnswer struct {
+		Lease time.Duration `json:"lease,omitempty"`
+	}
 	statusAnswer struct {
 		Version  int            `json:"version"`
 		Revision uint64         `json:"revision"`

@@ -31,8 +31,9 @@ type exchange struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	r       *http.Request
-	upgrade string // the protocol that the client wants; "": none
-	expect  bool   // the client waits for a 100
+	upgrade string     // the protocol that the client wants; "": none
+	expect  bool       // the client waits for a 100
+	ahead   *aheadBody // what a hold has read of the body; nil: it did not wait
 
 	gen    *generation
 	conn   *upstreamConn

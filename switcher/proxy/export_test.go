@@ -10,20 +10,39 @@ import (
 // Staller stops requests of a Switcher between "picked" and "counted".
 type Staller struct {
 	next atomic.Pointer[stall]
+
+	mu      sync.Mutex
+	entered map[string]int64 // by the client's address: the number of its last request
+	last    int64
 }
 
 type stall struct{ reached, goOn chan struct{} }
 
 // NewStaller hooks a Staller into s, which has had no request yet.
 func NewStaller(s *Switcher) *Staller {
-	st := &Staller{}
-	s.table.SetHooks(route.Hooks[*upstream]{Picked: func(*generation) {
-		if x := st.next.Swap(nil); x != nil {
-			close(x.reached)
-			<-x.goOn
-		}
-	}})
+	st := &Staller{entered: map[string]int64{}}
+	s.table.SetHooks(route.Hooks[*upstream]{
+		Picked: func(*generation) {
+			if x := st.next.Swap(nil); x != nil {
+				close(x.reached)
+				<-x.goOn
+			}
+		},
+		Entered: func(e *entry) {
+			st.mu.Lock()
+			defer st.mu.Unlock()
+			st.last++
+			st.entered[e.Peer] = st.last
+		},
+	})
 	return st
+}
+
+// Order returns the number of the last request of the client at that address, among all that went on to a slot.
+func (st *Staller) Order(peer string) int64 {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.entered[peer]
 }
 
 // Stall makes the next request stop there. reached is closed when it has; resume lets it go on.

@@ -38,8 +38,15 @@ func (s *Switcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fresh := false
 	for try := 1; ; try++ {
 		gen := s.table.Enter(&x.entry, unreachable)
+		if gen == nil && x.Held {
+			var ok bool
+			if gen, ok = s.wait(x, unreachable); !ok {
+				return
+			}
+		}
 		if gen == nil {
 			s.stats.refused.Add(1)
+			x.stopAhead(true)
 			w.Header().Set("Retry-After", "1")
 			x.fail(http.StatusServiceUnavailable, "no slot takes requests at the moment")
 			return
@@ -75,6 +82,7 @@ func (x *exchange) counted(gen *generation, fresh bool) (ending, error) {
 // conclude does what is left when the slot has nothing to do with the request any more.
 func (x *exchange) conclude(how ending, err error) {
 	s := x.s
+	x.stopAhead(true)
 	switch how {
 	case done:
 	case early:

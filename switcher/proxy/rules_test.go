@@ -3,7 +3,10 @@ package proxy_test
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -123,6 +126,30 @@ func newRig(context.Context) (switchertest.Rig, error) {
 	rig.Disturb = func(_ context.Context, slot string) error {
 		proxy.Disturb(p, slot)
 		return nil
+	}
+	rig.Held = p.Held
+	rig.ProbeOrder = func(ctx context.Context) (string, int64, error) {
+		var peer string
+		c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			nc, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err == nil {
+				peer = nc.LocalAddr().String()
+			}
+			return nc, err
+		}}}
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, site.Front+"/switchertest/probe", strings.NewReader("which is first?"))
+		if err != nil {
+			return "", 0, err
+		}
+		resp, err := c.Do(r)
+		if err != nil {
+			return "", 0, err
+		}
+		defer resp.Body.Close()
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+			return "", 0, fmt.Errorf("status %s, %w", resp.Status, err)
+		}
+		return resp.Header.Get("X-Switchertest-Slot"), stall.Order(peer), nil
 	}
 	rig.Close = func() error {
 		err := multi.Join(site.Close(), p.Close())

@@ -17,7 +17,7 @@ import (
 // Stats are counts since New.
 type Stats struct {
 	Failed  int64 // requests answered 502, and answers of a slot that broke off
-	Refused int64 // requests answered 503 since no slot took work
+	Refused int64 // requests answered 503 since no slot took work, or a hold could not keep them
 	Retried int64 // attempts that went to another connection, or another slot, without the client noticing
 	Cut     int64 // pieces of work ended by ForceCut or Close
 }
@@ -154,6 +154,7 @@ func (s *Switcher) Close() error {
 	s.doors.close(true)
 	s.busy <- struct{}{}
 	s.publish() // nobody can enter any more
+	s.endHold()
 	s.unlock()
 	for name := range s.cfg.Slots {
 		s.table.Order(name, route.Cut)

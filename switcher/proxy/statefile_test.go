@@ -141,7 +141,6 @@ func TestStateFileThatCannotBeUsed(t *testing.T) {
 // failingDisk fails at chosen moments.
 type failingDisk struct {
 	before, after error // of a write: before anything happened; after the file was replaced
-	remote        string
 }
 
 func (d *failingDisk) write(path string, data []byte, perm fs.FileMode) error {

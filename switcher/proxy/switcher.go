@@ -20,6 +20,7 @@ type Switcher struct {
 	store   store
 	known   atomic.Pointer[state] // what was put in force last; changed by the one who holds busy
 	doubt   doubt
+	holds   holds
 	server  *http.Server
 	doors   doors
 	loose   looseConns
@@ -30,6 +31,7 @@ type Switcher struct {
 var ( // what this backend can do
 	_ abswap.WeightedSwitcher = (*Switcher)(nil)
 	_ abswap.SealingSwitcher  = (*Switcher)(nil)
+	_ abswap.HoldingSwitcher  = (*Switcher)(nil)
 	_ abswap.TraitsSwitcher   = (*Switcher)(nil)
 	_ abswap.Checker          = (*Switcher)(nil)
 	_ abswap.WaitingDrainer   = (*Switcher)(nil)
@@ -206,9 +208,6 @@ func (s *Switcher) Check(ctx context.Context, r abswap.CheckRequest) error {
 				errs = append(errs, fmt.Errorf("proxy: slot %q has no address in Config.Slots, and %T cannot tell one", sl.Name(), sl))
 			}
 		}
-	}
-	if r.Exclusive {
-		errs = append(errs, fmt.Errorf("proxy: cannot make requests wait, as Exclusive needs: %w", errors.ErrUnsupported))
 	}
 	if r.Drain.Sessions {
 		errs = append(errs, fmt.Errorf("proxy: cannot count sessions, as Drain.Sessions needs: %w", errors.ErrUnsupported))

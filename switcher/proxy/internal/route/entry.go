@@ -14,6 +14,8 @@ type Entry[T any] struct {
 	Peer    string
 	Started time.Time
 	In, Out atomic.Int64 // body bytes
+	Pass    bool         // it enters although the table is held
+	Held    bool         // set by Enter: it did not enter since the table is held
 	Cut     func()       // called when the work is to be ended at once; it does not block, and may be called more than once
 
 	gen        *Generation[T]
@@ -24,10 +26,13 @@ type Entry[T any] struct {
 }
 
 // Enter picks a generation, counts e there, and returns it; nil if no slot takes work. From before its return until Leave no count of that
-// generation is without e. avoid, which may be nil, is a generation that could not be reached just now; another one is preferred to it.
+// generation is without e. While the table is held it returns nil too, and sets e.Held. avoid, which may be nil, is a generation that could not be reached just now; another one is preferred to it.
 func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 	for {
 		st := t.state.Load()
+		if e.Held = st.held && !e.Pass; e.Held {
+			return nil
+		}
 		g := st.pick(avoid)
 		if g == nil {
 			return nil
@@ -45,6 +50,9 @@ func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 			e.upgraded.Store(false)
 			e.order.Store(uint32(NoOrder))
 			e.link()
+			if t.hooks != nil && t.hooks.Entered != nil {
+				t.hooks.Entered(e)
+			}
 			return g
 		}
 		sh.left.Add(1)

@@ -12,6 +12,7 @@ type state[T any] struct {
 	only  *Generation[T]   // the one that has all; nil: see picks
 	picks []*Generation[T] // pickCount of them, in the order in which they are handed out; empty if only is set, or nothing takes work
 	next  *ticket
+	held  bool // only entries that Pass may enter
 }
 
 // ticket hands out the places in state.picks. It has cache lines of its own.

@@ -50,10 +50,11 @@ type Table[T any] struct {
 	shards int       // per generation, a power of two
 }
 
-// Hooks let tests stop a request at the two places where a careless table loses it.
+// Hooks let tests stop a request at the two places where a careless table loses it, and see it enter.
 type Hooks[T any] struct {
 	Picked  func(*Generation[T]) // between "picked" and "counted"
 	Counted func(*Generation[T]) // between "counted" and the second look
+	Entered func(*Entry[T])      // after it
 }
 
 // SetHooks is for tests. It is called before the first Enter.
@@ -113,7 +114,24 @@ func (t *Table[T]) Set(parts ...Part[T]) {
 			g.cancelOrders()
 		}
 	}
-	t.state.Store(newState(parts))
+	t.publish(parts)
+}
+
+// publish puts a new state in force, which is held if the last one was; t.mu is held.
+func (t *Table[T]) publish(parts []Part[T]) {
+	st := newState(parts)
+	st.held = t.state.Load().held
+	t.state.Store(st)
+}
+
+// SetHeld publishes the state anew, so that nothing enters any generation, or so that it may again. At return of SetHeld(true) no entry that
+// does not Pass enters, also none that had picked before. What has entered is not touched.
+func (t *Table[T]) SetHeld(held bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	st := *t.state.Load()
+	st.held = held
+	t.state.Store(&st)
 }
 
 // Seal publishes a state in which nothing leads to the slot; the others keep their ratio. From its return on no request enters the slot, so
@@ -123,7 +141,7 @@ func (t *Table[T]) Seal(name string) {
 	defer t.mu.Unlock()
 	t.slots[name].sealed = true
 	left := slices.DeleteFunc(slices.Clone(t.state.Load().parts), func(p Part[T]) bool { return p.Gen.Key.Slot == name })
-	t.state.Store(newState(scale(left)))
+	t.publish(scale(left))
 }
 
 // Sealed reports whether the slot was sealed and has got no part since.
