@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"encoding/json"
 	"io/fs"
 	"testing"
 )
@@ -42,4 +43,18 @@ func DecodeState(text []byte) ([]byte, error) {
 		return nil, err
 	}
 	return st.encode()
+}
+
+// DecodeOrders reads text as each of the orders that there are, and writes those that it can be.
+func DecodeOrders(text []byte) (out [][]byte) {
+	for _, o := range []any{&activateOrder{}, &weightsOrder{}, &sealOrder{}, &forceOrder{}, &holdOrder{}, &leaseOrder{}, &checkOrder{}} {
+		if decodeOrder(text, o) == nil {
+			again, err := json.Marshal(o)
+			if err != nil {
+				panic(err)
+			}
+			out = append(out, again)
+		}
+	}
+	return out
 }
