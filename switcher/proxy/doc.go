@@ -16,7 +16,18 @@
 //     harmless by its method, none of its body was read and no byte of an answer came.
 //   - Nothing is buffered: every piece of a body is sent on before the next is read, in both directions at once, so that an early answer to
 //     an upload gets through.
+//   - A hold is exact too: when Hold returns, nothing enters a slot until the release, and then all go on in the order in which they came.
+//   - With a Config.StateFile a change is on the disk before it is in force, and a proxy that was killed goes on where it was.
 //   - No timer ends work: quiet uploads, slow reports and silent websockets live as long as their two ends want.
+//
+// A deploy tool in another process steers the proxy through its control plane, by a Client, which is the same Switcher:
+//
+//	h, err := proxy.ControlHandler(p, proxy.ControlOptions{})
+//	l, err := proxy.ListenControl("unix:/run/site/control.sock")
+//	go proxy.ControlServer(h).Serve(l)
+//
+//	front, err := proxy.NewClient(proxy.ClientConfig{Address: "unix:/run/site/control.sock"}) // there
+//	swapper := &abswap.Swapper{Switcher: front, Slots: []abswap.Slot{blue, green}}
 //
 // A client that closes its sending side behind a request is taken as one that has gone away, as every net/http server does.
 package proxy

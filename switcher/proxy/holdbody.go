@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 )
@@ -41,6 +42,7 @@ func newAhead(x *exchange) *aheadBody {
 	b := &aheadBody{from: x.r.Body, whole: x.r, given: &given, quiet: make(chan struct{})}
 	close(b.quiet)
 	given.Body = b
+	given.Trailer = maps.Clone(x.r.Trailer) // the other one is filled when the end is read, which may be while the head is written
 	x.r = &given
 	return b
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/internal/atomicfile"
 	"github.com/abswap/abswap/internal/proc"
 	"github.com/abswap/abswap/internal/retry"
 	"github.com/abswap/abswap/switcher/proxy/process"
@@ -118,7 +119,7 @@ type recorded struct {
 func readRecord(t *testing.T, cfg process.Config) recorded {
 	t.Helper()
 	r := recorded{path: filepath.Join(cfg.Dir, "slot.json")}
-	data, err := os.ReadFile(r.path)
+	data, err := atomicfile.Read(r.path) // the slot may be replacing it
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(data, &r.fields))
 	return r
