@@ -59,7 +59,7 @@ func nth() int {
 	case runtime.GOOS == "windows":
 		return 9
 	case abswap.RaceDetector:
-		return 3
+		return 5
 	}
 	return 1
 }

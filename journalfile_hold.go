@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -271,19 +272,22 @@ func (h *fileHold) write(r Record) error {
 
 // unchanged makes sure that the file is still the one that was opened, and that nobody else has written to it.
 func (s *openSwap) unchanged() error {
-	there, err := os.Lstat(s.path)
-	if err != nil {
-		return fmt.Errorf("the journal's file is not there any more: %w", err)
-	}
 	mine, err := s.f.Stat()
 	if err != nil {
 		return err
 	}
-	if !os.SameFile(there, mine) {
-		return fmt.Errorf("%q was replaced by another file: %w", s.path, ErrPermanent)
-	}
 	if mine.Size() != s.size {
 		return fmt.Errorf("%q has %d bytes and should have %d, somebody else has written to it: %w", s.path, mine.Size(), s.size, ErrPermanent)
+	}
+	if runtime.GOOS == "windows" { // there nobody can remove or replace a file that is open
+		return nil
+	}
+	there, err := os.Lstat(s.path)
+	if err != nil {
+		return fmt.Errorf("the journal's file is not there any more: %w", err)
+	}
+	if !os.SameFile(there, mine) {
+		return fmt.Errorf("%q was replaced by another file: %w", s.path, ErrPermanent)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -100,12 +101,16 @@ func (f *File) SetContent(data []byte) error {
 	return err
 }
 
-// Lost returns nil if the file is still the one at its path; else ErrLost, or why that cannot be told.
+// Lost returns nil if the file is still the one at its path; else ErrLost, or why that cannot be told. Windows lets nobody remove or replace
+// a file that is open, so there it is never lost.
 func (f *File) Lost() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.f == nil {
 		return &fs.PathError{Op: "look at", Path: f.path, Err: fs.ErrClosed}
+	}
+	if runtime.GOOS == "windows" {
+		return nil
 	}
 	mine, err := f.f.Stat()
 	if err != nil {
