@@ -120,16 +120,17 @@ func TestKillSparesAnother(t *testing.T) {
 }
 
 func TestFindByTokenOnly(t *testing.T) {
-	c, _ := launch(t, "sleep", "TokenFind")
-	m, err := proc.Tree{Token: "TokenFind"}.Find(t.Context())
+	token := fmt.Sprintf("TokenFind%d", os.Getpid()) // another run of this test may be under way
+	c, _ := launch(t, "sleep", token)
+	m, err := proc.Tree{Token: token}.Find(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, proc.Members{Main: c.ID(), All: []proc.ID{c.ID()}}, m)
-	m, err = proc.Tree{Token: "TokenFin"}.Find(t.Context())
+	m, err = proc.Tree{Token: token[:len(token)-1]}.Find(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, m)
-	require.NoError(t, proc.Tree{Token: "TokenFind"}.KillAll())
+	require.NoError(t, proc.Tree{Token: token}.KillAll())
 	assert.Equal(t, "killed", ended(t, c).Signal)
-	m, err = proc.Tree{Main: c.ID(), Token: "TokenFind"}.Find(t.Context())
+	m, err = proc.Tree{Main: c.ID(), Token: token}.Find(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, m)
 }
