@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/abswap/abswap"
+)
+
+// killEnv tells a deploytool that is started by a test when to die by SIGKILL (on Windows: TerminateProcess): "before 3" is right before its
+// third record is written, "after 3" right after, "within 3" in the midst of writing it.
+const killEnv = "DEPLOYTOOL_TEST_KILL"
+
+// killer wraps the journal so that the process is killed as killEnv says.
+func killer(open func(string, abswap.JournalOptions) (abswap.Journal, error)) func(string, abswap.JournalOptions) (abswap.Journal, error) {
+	when, number, ok := strings.Cut(os.Getenv(killEnv), " ")
+	n, err := strconv.Atoi(number)
+	if !ok || err != nil {
+		return open
+	}
+	return func(dir string, o abswap.JournalOptions) (abswap.Journal, error) {
+		j, err := open(dir, o)
+		return &killingJournal{Journal: j, dir: dir, when: when, left: n}, err
+	}
+}
+
+type killingJournal struct {
+	abswap.Journal
+	dir, when string
+	left      int // records until the end
+}
+
+// Unwrap lets the abilities through.
+func (j *killingJournal) Unwrap() abswap.Journal { return j.Journal }
+
+func (j *killingJournal) Lock(ctx context.Context, o abswap.Owner) (abswap.JournalHold, error) {
+	h, err := j.Journal.Lock(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return &killingHold{h, j}, nil
+}
+
+type killingHold struct {
+	abswap.JournalHold
+	j *killingJournal
+}
+
+func (h *killingHold) Append(ctx context.Context, r abswap.Record) error {
+	h.j.left--
+	if h.j.left == 0 && h.j.when == "before" {
+		die()
+	}
+	size := h.j.size()
+	err := h.JournalHold.Append(ctx, r)
+	if h.j.left == 0 {
+		if h.j.when == "within" { // what is on the disk then is what a write that was cut off leaves there
+			path, now := h.j.newest()
+			begin := size[path]
+			if err := os.Truncate(path, begin+(now-begin)/2); err != nil {
+				fmt.Fprintln(os.Stderr, "killer:", err)
+				os.Exit(99)
+			}
+		}
+		die()
+	}
+	return err
+}
+
+// size returns the sizes of the journal's files by their paths.
+func (j *killingJournal) size() map[string]int64 {
+	sizes := map[string]int64{}
+	files, _ := filepath.Glob(filepath.Join(j.dir, "*.jsonl"))
+	for _, f := range files {
+		if info, err := os.Stat(f); err == nil {
+			sizes[f] = info.Size()
+		}
+	}
+	return sizes
+}
+
+func (j *killingJournal) newest() (string, int64) {
+	files, _ := filepath.Glob(filepath.Join(j.dir, "*.jsonl"))
+	slices.Sort(files)
+	last := files[len(files)-1]
+	return last, j.size()[last]
+}
+
+// die ends this process as kill -9 does.
+func die() {
+	p, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		err = p.Kill()
+	}
+	if err != nil {
+		os.Exit(99)
+	}
+	select {}
+}
+
+// t0 is a context for tests that have none.
+func t0() context.Context { return context.Background() }

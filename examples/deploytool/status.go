@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/abswap/abswap"
+)
+
+// state is all that status knows.
+type state struct {
+	abswap.Status
+	Listen     string      `json:"listen"`
+	Proxy      string      `json:"proxy,omitempty"`   // why it cannot be asked; "": it answers
+	Waiting    string      `json:"waiting,omitempty"` // for which approval the newest swap waits; "": for none
+	Supervisor *supervisor `json:"supervisor,omitempty"`
+}
+
+func (t *tool) status(ctx context.Context) int {
+	if !t.o.watch {
+		st, code, err := t.look(ctx)
+		if err != nil {
+			return t.fail(code, err)
+		}
+		t.show(t.out, st)
+		return code
+	}
+	clear := isTerminal(t.out) && !t.o.json
+	var before []byte
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		st, code, err := t.look(ctx)
+		if ctx.Err() != nil {
+			return exitOK
+		}
+		if err != nil {
+			return t.fail(code, err)
+		}
+		var text bytes.Buffer
+		t.show(&text, st)
+		switch {
+		case clear:
+			fmt.Fprintf(t.out, "\x1b[H\x1b[2J%s\n%s", time.Now().Format(time.TimeOnly), text.Bytes())
+		case !bytes.Equal(text.Bytes(), before):
+			if !t.o.json {
+				fmt.Fprintln(t.out, time.Now().Format(time.RFC3339))
+			}
+			t.out.Write(text.Bytes())
+		}
+		before = text.Bytes()
+		select {
+		case <-ctx.Done():
+			return exitOK
+		case <-tick.C:
+		}
+	}
+}
+
+// look asks the proxy, the slots, the journal and the supervisor. Without the proxy the others are asked all the same.
+func (t *tool) look(ctx context.Context) (*state, int, error) {
+	st := &state{Listen: t.cfg.Listen}
+	s, err := t.session(ctx)
+	defer s.close()
+	code := exitOK
+	if err != nil {
+		if s == nil && !errors.Is(err, errUnreachable) {
+			return nil, exitFailed, err
+		}
+		st.Proxy, code = err.Error(), exitUnreachable
+	}
+	if s != nil {
+		if st.Status, err = s.Status(ctx); err != nil {
+			return nil, exitFailed, err
+		}
+	}
+	if s != nil && st.Newest != nil && st.Newest.Outcome == abswap.OutcomeNone {
+		if st.Waiting, err = waiting(ctx, s.Journal, st.Newest.ID); err != nil {
+			st.Problems = append(st.Problems, err.Error())
+		}
+	}
+	st.Supervisor, err = readSupervisor(t.cfg.superFile())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		st.Problems = append(st.Problems, err.Error())
+	}
+	return st, code, nil
+}
+
+// waiting tells for which approval the swap waits: that is then the last thing in its journal.
+func waiting(ctx context.Context, journal abswap.Journal, swap string) (string, error) {
+	records, err := journal.Records(ctx, swap)
+	if err != nil || len(records) == 0 {
+		return "", err
+	}
+	if last := records[len(records)-1]; last.Kind == abswap.RecordNote && last.Result == "awaiting" {
+		return last.Note, nil
+	}
+	return "", nil
+}
+
+func (t *tool) show(w io.Writer, st *state) {
+	if t.o.json {
+		json.NewEncoder(w).Encode(st)
+		return
+	}
+	if st.Proxy != "" {
+		fmt.Fprintf(w, "front door   %s: %s\n", st.Listen, st.Proxy)
+	} else {
+		fmt.Fprintf(w, "front door   %s: new work goes to %s\n", st.Listen, partsText(st.Slots))
+	}
+	if o := st.Owner; o != nil {
+		fmt.Fprintf(w, "running      %s by %s on %s (process %d) since %s\n", orDash(o.Release), o.User, o.Host, o.PID, o.Since.Local().Format(time.DateTime))
+	} else {
+		fmt.Fprintln(w, "running      no deploy")
+	}
+	if n := st.Newest; n != nil {
+		fmt.Fprintf(w, "newest swap  %s: release %s, slot %s to %s: %s\n", n.ID, orDash(n.Release), orDash(n.From), n.To, outcomeText(n))
+		if hint := hintFor(n, st.Owner != nil); hint != "" {
+			fmt.Fprintf(w, "             %s\n", hint)
+		}
+		if st.Waiting != "" {
+			fmt.Fprintf(w, "             %s\n", st.Waiting)
+		}
+		if n.Err != "" {
+			fmt.Fprintf(w, "             %s\n", oneLine(n.Err, 200))
+		}
+	} else {
+		fmt.Fprintln(w, "newest swap  none yet")
+	}
+	fmt.Fprintln(w)
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "SLOT\tPART\tRELEASE\tPROCESS\tADDRESS\tIN FLIGHT\tFIT\tSUPERVISOR")
+	for _, s := range st.Slots {
+		process, fit := "not running", "-"
+		if s.State.Running {
+			process, fit = "since "+s.State.Started.Local().Format(time.DateTime), "yes"
+			if s.Ready != "" {
+				fit = "no"
+			}
+		}
+		flight := loadText(s.Load)
+		if st.Proxy != "" {
+			flight = "unknown"
+		}
+		fmt.Fprintf(tw, "%s\t%d %%\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, s.Part, orDash(s.State.Release), process, orDash(s.State.Address), flight, fit,
+			st.Supervisor.text(s.Name))
+	}
+	tw.Flush()
+	for _, p := range st.Problems {
+		fmt.Fprintf(w, "problem: %s\n", oneLine(p, 300))
+	}
+}
+
+func partsText(slots []abswap.SlotStatus) string {
+	text := ""
+	for _, s := range slots {
+		if s.Part > 0 {
+			if text != "" {
+				text += ", "
+			}
+			text += fmt.Sprintf("%s (%d %%)", s.Name, s.Part)
+		}
+	}
+	if text == "" {
+		return "no slot"
+	}
+	return text
+}
+
+// hintFor tells what a person can do about the newest swap.
+func hintFor(n *abswap.Report, held bool) string {
+	switch {
+	case n.Outcome == abswap.OutcomeSuspended:
+		return "it needs a decision: resume, adopt, cancel or abandon"
+	case n.Outcome == abswap.OutcomeStillDraining:
+		return "the old slot has work left; \"deploytool resume\" waits for it"
+	case n.Outcome == abswap.OutcomeNone && !held:
+		return "its process is gone: \"deploytool resume\" finishes it"
+	}
+	return ""
+}
