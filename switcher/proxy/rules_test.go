@@ -70,7 +70,7 @@ func newClientRig(ctx context.Context, network, dir string) (switchertest.Rig, e
 	if err != nil {
 		return rig, err
 	}
-	rig.Switcher, rig.Load = c, 150 // the data path is that of TestRules
+	rig.Switcher, rig.Load = c, 60 // the data path is that of TestRules
 	rig.Disturb = func(ctx context.Context, slot string) error {
 		if slot != "" {
 			return p.Activate(ctx, plain(slot))
