@@ -34,6 +34,6 @@
 // # What it does not do
 //
 // It does not move databases: two versions that work side by side must agree on their data, or be kept apart with Swapper.Exclusive. It
-// does not build, copy between machines, or keep secrets. MemoryJournal forgets with its process: after a crash of a tool that uses it, nothing
-// is lost of the site's traffic, but the next run does not know what the last one had begun.
+// does not build, copy between machines, or keep secrets. MemoryJournal, which a Swapper without a Journal
+// uses, forgets with its process: a tool that may be killed takes OpenJournal.
 package abswap

@@ -13,7 +13,7 @@ type Swapper struct {
 	Switcher Switcher // required
 	Drainer  Drainer  // nil: As[Drainer](Switcher)
 	Slots    []Slot   // required, at least two, each with a name of its own
-	Journal  Journal  // nil: in memory, of this Swapper, forgotten with it
+	Journal  Journal  // nil: in memory, of this Swapper, forgotten with it; OpenJournal makes one that outlives a crash
 
 	// Steps are the per cents of new work that the new slot gets before it gets all, rising, each within 1 to 99: {5, 25}.
 	// Empty: all at once. They need a WeightedSwitcher.

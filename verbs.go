@@ -106,13 +106,13 @@ func (s *Swapper) start(ctx context.Context, hold JournalHold, b SwapBegin, tail
 	if tail != nil {
 		err := hold.Append(ctx, Record{Time: now, Swap: tail.id, Kind: RecordEnd, Result: resultSuperseded, Note: "its tail goes on in a later swap"})
 		if err != nil {
-			return s.refuse(b, fmt.Errorf("journal: %w", err))
+			return s.refuse(b, fmt.Errorf("journal: %w; nothing was done; make it writable and try again", err))
 		}
 	}
 	r := s.newRun(hold, &swapState{reached: map[Phase]bool{}})
 	first := Record{Time: now, Swap: swapID(now), Kind: RecordBegin, Begin: &b}
 	if err := hold.Append(context.WithoutCancel(ctx), first); err != nil {
-		return s.refuse(b, fmt.Errorf("journal: %w", err))
+		return s.refuse(b, fmt.Errorf("journal: %w; nothing was done; make it writable and try again", err))
 	}
 	if err := r.st.apply(first); err != nil {
 		return s.refuse(b, err)
