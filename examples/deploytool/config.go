@@ -54,6 +54,8 @@ type deployConfig struct {
 	Steps    []int         `yaml:"steps"`
 	Soak     duration      `yaml:"soak"`
 	Approve  []int         `yaml:"approve"`
+	Alone    bool          `yaml:"exclusive"`
+	Hold     duration      `yaml:"hold"`
 	Drain    drainConfig   `yaml:"drain"`
 	Retain   retention     `yaml:"retain"`
 	Occupied occupied      `yaml:"occupied"`
@@ -92,6 +94,7 @@ func defaults() config {
 		App:           appConfig{PortEnv: "PORT", Health: "/healthz", ReadyTimeout: duration(5 * time.Second), WarmRounds: 3, Grace: duration(30 * time.Second)},
 		Deploy: deployConfig{
 			Soak:   duration(10 * time.Second),
+			Hold:   duration(10 * time.Second),
 			Drain:  drainConfig{Timeout: duration(time.Hour), Grace: duration(30 * time.Second)},
 			Retain: untilNeeded,
 			Timeouts: timeoutConfig{Install: duration(10 * time.Minute), Start: duration(2 * time.Minute), Warm: duration(5 * time.Minute),

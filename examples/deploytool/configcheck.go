@@ -26,6 +26,8 @@ type mistakes struct {
 	file string
 	root yaml.Node
 	all  []mistake
+
+	broken bool // a section was not read at all
 }
 
 type mistake struct {
@@ -61,6 +63,7 @@ func (m *mistakes) decoder(err error) bool {
 				text = fmt.Sprintf("%s expected, not a %s", kindName(f[3]), map[string]string{"map": "section", "seq": "list"}[f[1]])
 			}
 		}
+		m.broken = m.broken || strings.Contains(text, "already defined")
 		m.add(line, "%s", text)
 	}
 	return true
@@ -77,6 +80,8 @@ func splitLine(s string) (int, string) {
 // kindName says in words what a Go type is in the file.
 func kindName(goType string) string {
 	switch {
+	case goType == "bool":
+		return "true or false"
 	case goType == "int":
 		return "a whole number"
 	case goType == "string":
@@ -162,6 +167,9 @@ func (m *mistakes) err() error {
 // check finds what the decoder cannot: what is missing, and what makes no sense.
 func (c *config) check(m *mistakes) {
 	key := func(path ...any) []any { return path }
+	if m.broken {
+		return
+	}
 	required := func(value string, path []any, what string) {
 		if _, set := m.line(path...); value == "" || !set {
 			m.at(path, "missing: %s", what)
@@ -202,10 +210,9 @@ func (c *config) check(m *mistakes) {
 	if s.Pause <= 0 {
 		m.at(key("supervise", "pause"), "a pause of 0 is no limit")
 	}
-	if len(m.all) > 0 {
-		return
+	if len(m.all) == 0 {
+		c.checkParts(m)
 	}
-	c.checkParts(m)
 }
 
 func (c *config) checkControl(m *mistakes) {
@@ -255,6 +262,12 @@ func (c *config) checkDeploy(m *mistakes) {
 			m.at([]any{"deploy", "steps", i}, "%d comes after %d: steps rise", p, last)
 		}
 		last = p
+	}
+	if c.Deploy.Alone && len(c.Deploy.Steps) > 0 {
+		m.at([]any{"deploy", "exclusive"}, "the versions never work at the same time, and steps let them: remove one of the two")
+	}
+	if c.Deploy.Hold <= 0 {
+		m.at([]any{"deploy", "hold"}, "a hold of 0 holds nothing")
 	}
 	for i, p := range c.Deploy.Approve {
 		if p != 0 && p != 100 && !slices.Contains(c.Deploy.Steps, p) {

@@ -7,6 +7,7 @@ replace github.com/abswap/abswap => ../..
 require (
 	github.com/abswap/abswap v0.0.0-00010101000000-000000000000
 	github.com/rogpeppe/go-internal v1.16.0
+	github.com/stretchr/testify v1.12.1
 	go.yaml.in/yaml/v3 v3.0.5
 )
 

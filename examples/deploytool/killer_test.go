@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -56,24 +55,37 @@ func (h *killingHold) Append(ctx context.Context, r abswap.Record) error {
 	if h.j.left == 0 && h.j.when == "before" {
 		die()
 	}
-	size := h.j.size()
+	before := h.j.sizes()
 	err := h.JournalHold.Append(ctx, r)
 	if h.j.left == 0 {
-		if h.j.when == "within" { // what is on the disk then is what a write that was cut off leaves there
-			path, now := h.j.newest()
-			begin := size[path]
-			if err := os.Truncate(path, begin+(now-begin)/2); err != nil {
-				fmt.Fprintln(os.Stderr, "killer:", err)
-				os.Exit(99)
-			}
+		if h.j.when == "within" {
+			h.j.tear(before)
 		}
 		die()
 	}
 	return err
 }
 
-// size returns the sizes of the journal's files by their paths.
-func (j *killingJournal) size() map[string]int64 {
+// tear leaves what a write that was cut off leaves: half of the line. A swap's first line comes with its file, whole or not at all.
+func (j *killingJournal) tear(before map[string]int64) {
+	for path, now := range j.sizes() {
+		then, old := before[path]
+		var err error
+		switch {
+		case !old:
+			err = os.Remove(path)
+		case now > then:
+			err = os.Truncate(path, then+(now-then)/2)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "killer:", err)
+			os.Exit(99)
+		}
+	}
+}
+
+// sizes returns the sizes of the journal's files by their paths.
+func (j *killingJournal) sizes() map[string]int64 {
 	sizes := map[string]int64{}
 	files, _ := filepath.Glob(filepath.Join(j.dir, "*.jsonl"))
 	for _, f := range files {
@@ -82,13 +94,6 @@ func (j *killingJournal) size() map[string]int64 {
 		}
 	}
 	return sizes
-}
-
-func (j *killingJournal) newest() (string, int64) {
-	files, _ := filepath.Glob(filepath.Join(j.dir, "*.jsonl"))
-	slices.Sort(files)
-	last := files[len(files)-1]
-	return last, j.size()[last]
 }
 
 // die ends this process as kill -9 does.
