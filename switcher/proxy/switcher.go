@@ -62,7 +62,7 @@ func newOn(cfg Config, d disk) (*Switcher, error) {
 }
 
 // Active returns the name of the slot with the largest part of new work, and ErrMixed beside it if it is not the only one with a part; of
-// equal parts the first name counts. If no slot takes work the error is ErrNoActive.
+// equal parts the first name counts. If no slot takes work the error is ErrNoActive; after Close it is http.ErrServerClosed.
 func (s *Switcher) Active(ctx context.Context) (string, error) {
 	w, err := s.Weights(ctx)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *Switcher) Active(ctx context.Context) (string, error) {
 	return activeOf(w)
 }
 
-// Weights returns the parts of the slots that take new work.
+// Weights returns the parts of the slots that take new work. After Close the error is http.ErrServerClosed.
 func (s *Switcher) Weights(ctx context.Context) (map[string]int, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -79,6 +79,9 @@ func (s *Switcher) Weights(ctx context.Context) (map[string]int, error) {
 	w := map[string]int{}
 	for _, p := range s.table.Parts() {
 		w[p.Gen.Key.Slot] = p.Part
+	}
+	if s.doors.isClosed() { // asked last: that nothing takes work now was decided by nobody
+		return nil, fmt.Errorf("proxy: weights: %w", http.ErrServerClosed)
 	}
 	return w, nil
 }
