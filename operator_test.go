@@ -88,3 +88,76 @@ func TestWaitingForApprovalEndsWhenItMakesNoSenseAnyMore(t *testing.T) {
 		wait()
 	})
 }
+
+func TestOperatorsVerbsAfterASuspension(t *testing.T) {
+	suspended := func(t *testing.T) *rig {
+		r := newRig(t)
+		time.AfterFunc(3*time.Second, func() { r.sw.Move(map[string]int{"blue": 60, "green": 40}) })
+		rep, err := r.Deploy(t.Context(), v2)
+		require.ErrorIs(t, err, abswap.ErrSuspended)
+		require.Equal(t, abswap.OutcomeSuspended, rep.Outcome)
+		return r
+	}
+	t.Run("adopt the new", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := suspended(t)
+			_, err := r.Adopt(t.Context())
+			require.ErrorIs(t, err, abswap.ErrMixed)
+			r.sw.Move(map[string]int{"green": 100})
+			rep, err := r.Adopt(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+			assert.False(t, running(t, r.blue))
+		})
+	})
+	t.Run("adopt the old", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := suspended(t)
+			r.sw.Move(map[string]int{"blue": 100})
+			rep, err := r.Adopt(t.Context())
+			assert.Error(t, err)
+			assert.Equal(t, abswap.OutcomeRolledBack, rep.Outcome)
+			assert.False(t, running(t, r.green))
+		})
+	})
+	t.Run("abandon", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := suspended(t)
+			rep, _ := r.Abandon(t.Context())
+			assert.Equal(t, abswap.OutcomeAbandoned, rep.Outcome)
+			assert.True(t, running(t, r.green), "nothing is touched")
+			_, err := r.Resume(t.Context())
+			assert.ErrorIs(t, err, abswap.ErrNothingToDo)
+		})
+	})
+	t.Run("cancel goes back once the world is known", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := suspended(t)
+			rep, _ := r.Cancel(t.Context())
+			assert.Equal(t, abswap.OutcomeSuspended, rep.Outcome, "60:40 is nobody's order")
+			r.sw.Move(map[string]int{"green": 100})
+			rep, _ = r.Cancel(t.Context())
+			assert.Equal(t, abswap.OutcomeRolledBack, rep.Outcome)
+			assert.Equal(t, "blue", r.serving(t))
+		})
+	})
+}
+
+func TestCancelBeforeTheCommitGoesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Soak = time.Hour
+		wait := after(time.Minute, func() {
+			rep, err := r.Cancel(context.Background())
+			assert.NoError(t, err)
+			assert.Equal(t, abswap.OutcomeRolledBack, rep.Outcome)
+		})
+		rep, err := r.Deploy(t.Context(), v2)
+		assert.ErrorIs(t, err, abswap.ErrCanceled)
+		assert.Equal(t, abswap.OutcomeRolledBack, rep.Outcome)
+		assert.Equal(t, "blue", r.serving(t))
+		_, err = r.Cancel(t.Context())
+		assert.ErrorIs(t, err, abswap.ErrNothingToDo)
+		wait()
+	})
+}

@@ -34,7 +34,7 @@ func TestKilledAtEveryRecord(t *testing.T) {
 		{name: "swap-back", verb: []string{"swap-back"}, legal: []abswap.Outcome{abswap.OutcomeSucceeded}},
 	} {
 		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
+			t.Parallel() // they wait more than they work
 			s.run(t)
 		})
 	}
@@ -55,7 +55,7 @@ func (s scenario) run(t *testing.T) {
 	m.mustRun(t, "deploy", m.release(t, ""))
 	load := newClients(m.listen)
 	defer load.end()
-	step := 4
+	step := 7
 	if *full {
 		step = 1
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -19,6 +20,9 @@ import (
 
 // TestMain makes the test program the tool and the application too: they run as processes of their own.
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "5"); err != nil { // the tests wait more than they work; the command line goes before this
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"deploytool": func() { os.Exit(start(killer(openJournal))) },
 		"app":        appMain,

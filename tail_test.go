@@ -1,0 +1,231 @@
+package abswap_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/switcher/fake"
+)
+
+func TestOccupied(t *testing.T) {
+	t.Run("refuse", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			r.Drain.Timeout = time.Minute
+			_, end := r.sw.Begin()
+			rep, err := r.Deploy(t.Context(), v2)
+			require.NoError(t, err)
+			assert.Equal(t, abswap.OutcomeStillDraining, rep.Outcome)
+			assert.True(t, running(t, r.blue), "left up")
+			require.Len(t, rep.Drains[0].Left, 1, "what is left is listed")
+			before := len(r.sw.Calls("Seal", "Activate"))
+			rep, err = r.Deploy(t.Context(), abswap.Release{ID: "v3"})
+			assert.ErrorIs(t, err, abswap.ErrSlotOccupied)
+			assert.Equal(t, abswap.OutcomeRefused, rep.Outcome)
+			assert.Contains(t, err.Error(), `slot "blue" has 1 requests`)
+			assert.Len(t, r.sw.Calls("Seal", "Activate"), before, "before anything moves")
+			end()
+			rep, err = r.Resume(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+			assert.False(t, running(t, r.blue))
+		})
+	})
+	t.Run("wait", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			r.Drain.Timeout = time.Hour
+			r.Occupied = abswap.OccupiedWait
+			_, end := r.sw.Begin()
+			r.sw.Move(map[string]int{"green": 100})
+			r.green.Put(abswap.SlotState{Release: "v1", Running: true})
+			time.AfterFunc(10*time.Minute, end)
+			rep, err := r.Deploy(t.Context(), v2)
+			require.NoError(t, err)
+			assert.Equal(t, "blue", rep.To)
+			assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		})
+	})
+	t.Run("cut", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			r.Occupied = abswap.OccupiedCut
+			_, end := r.sw.Begin()
+			defer end()
+			r.sw.Move(map[string]int{"green": 100})
+			r.green.Put(abswap.SlotState{Release: "v1", Running: true})
+			rep, err := r.Deploy(t.Context(), v2)
+			require.NoError(t, err)
+			assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+			assert.NotEmpty(t, r.sw.Calls("Force"))
+		})
+	})
+}
+
+func TestRetainedSlotIsTheInstantWayBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Retain = -1
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, []string{"blue"}, rep.Retained)
+		assert.True(t, running(t, r.blue))
+		rep, err = r.Swap(t.Context(), "blue")
+		require.NoError(t, err)
+		assert.Equal(t, "blue", r.serving(t))
+		assert.Empty(t, r.blue.Calls("Install", "Stop"), "kept as it was")
+		assert.Equal(t, []string{"green"}, rep.Retained)
+
+		rep, err = r.Swap(t.Context(), "blue")
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome, "it serves already: nothing to do")
+		assert.Empty(t, rep.Steps)
+
+		rep, err = r.Deploy(t.Context(), abswap.Release{ID: "v3"})
+		require.NoError(t, err, "the kept slot is stopped when it is needed")
+		assert.Equal(t, "green", rep.To)
+	})
+}
+
+func TestRetainForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Retain = time.Hour
+		began := time.Now()
+		_, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.False(t, running(t, r.blue))
+		assert.Equal(t, time.Hour, time.Since(began).Round(time.Minute))
+	})
+}
+
+func TestSwapToKeptSlotThatIsUnfitLeavesItRunning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.green.Put(abswap.SlotState{Release: "v0", Running: true})
+		r.green.Sick(errors.New("no"))
+		rep, err := r.Swap(t.Context(), "green")
+		assert.ErrorIs(t, err, abswap.ErrNotReady)
+		assert.Equal(t, abswap.OutcomeDiscarded, rep.Outcome)
+		assert.True(t, running(t, r.green))
+		_, err = r.Swap(t.Context(), "mauve")
+		assert.ErrorIs(t, err, abswap.ErrUnknownSlot)
+	})
+}
+
+func TestCancelInTheTailLeavesTheOldSlotUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		_, end := r.sw.Begin()
+		defer end()
+		wait := after(time.Hour, func() {
+			rep, err := r.Cancel(context.Background())
+			assert.NoError(t, err)
+			assert.Equal(t, abswap.OutcomeStillDraining, rep.Outcome)
+		})
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeStillDraining, rep.Outcome)
+		assert.Equal(t, "green", r.serving(t))
+		assert.True(t, running(t, r.blue))
+		wait()
+	})
+}
+
+func TestTailIsTakenOverBySwapBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		name, end := r.sw.Begin()
+		require.Equal(t, "blue", name)
+		defer end()
+		wait := after(time.Hour, func() {
+			asked := time.Now()
+			rep, err := r.Swap(context.Background(), "blue")
+			assert.NoError(t, err)
+			assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+			assert.Less(t, time.Since(asked), time.Minute)
+		})
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeStillDraining, rep.Outcome)
+		wait()
+		assert.Equal(t, "blue", r.serving(t))
+		assert.True(t, running(t, r.blue), "never stopped")
+		assert.Empty(t, r.blue.Calls("Stop"))
+	})
+}
+
+func TestTailIsTakenOverByADeployIntoAThirdSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.sw = &fake.Switcher{Slots: []string{"blue", "green", "mauve"}}
+		mauve := fake.NewSlot("mauve")
+		r.Switcher, r.Slots = r.sw, append(r.Slots, mauve)
+		r.sw.Move(map[string]int{"blue": 100})
+		_, endBlue := r.sw.Begin() // outlasts both deploys
+		done := make(chan abswap.Report)
+		go func() {
+			rep, err := r.Deploy(context.Background(), v2)
+			assert.NoError(t, err)
+			done <- rep
+		}()
+		after(time.Hour, func() {})() // v2 serves from green, and blue drains
+		_, endGreen := r.sw.Begin()
+		time.AfterFunc(time.Hour, endGreen)
+		time.AfterFunc(3*time.Hour, endBlue)
+		second := &abswap.Swapper{Switcher: r.sw, Slots: r.Slots, Journal: r.Swapper.MemoryForTest()}
+		rep, err := second.Deploy(t.Context(), abswap.Release{ID: "v3"})
+		require.NoError(t, err)
+		assert.Equal(t, "mauve", rep.To)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		assert.Equal(t, abswap.OutcomeStillDraining, (<-done).Outcome)
+		assert.False(t, running(t, r.blue), "the tail that was taken over is finished too")
+		assert.False(t, running(t, r.green))
+		green, blue := r.green.Calls("Stop"), r.blue.Calls("Stop")
+		require.Len(t, green, 1)
+		require.Len(t, blue, 1)
+		assert.Equal(t, 2*time.Hour, blue[0].Time.Sub(green[0].Time).Round(time.Minute), "each is stopped when it is done, not when all are")
+	})
+}
+
+func TestYieldIsNotObeyedBeforeTheCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Soak = time.Hour
+		wait := after(time.Minute, func() {
+			assert.NoError(t, r.MemoryForTest().Post(context.Background(), abswap.Request{Kind: abswap.RequestYield}))
+		})
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		wait()
+	})
+}
+
+func TestAStopThatDoesNotStopIsNotBelieved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		stubborn := true
+		r.blue.StopFunc = func(ctx context.Context, do func(context.Context) error) error {
+			if stubborn {
+				return nil // it says so
+			}
+			return do(ctx)
+		}
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err, "the new release serves")
+		assert.Equal(t, abswap.OutcomeStillDraining, rep.Outcome)
+		assert.Contains(t, rep.Steps[len(rep.Steps)-1].Err, "still runs after its Stop")
+		stubborn = false
+		rep, err = r.Resume(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+	})
+}
