@@ -31,6 +31,7 @@ import (
 	"strings"
 	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"github.com/abswap/abswap"
 )
@@ -110,22 +111,24 @@ type command struct {
 	min, max         int // number of arguments
 	flags            string
 	run              func(*tool, context.Context) int
+	patience         time.Duration // how long a proxy that does not answer is waited for
 }
 
 func commands() []command {
+	const someTime = 3 * time.Second
 	return []command{
-		{"serve", "[-stop-apps]", "run the front door, and keep the live version running; SIGTERM ends it without losing anything", 0, 0, "stop-apps", (*tool).serve},
-		{"deploy", "RELEASE [-path DIR] [-json]", "put a release into the idle slot, prove it, send all new work there, let the old one finish", 1, 1, "path json", (*tool).deploy},
-		{"plan", "RELEASE [-path DIR] [-json]", "tell what deploy would do now; changes nothing", 1, 1, "path json", (*tool).plan},
-		{"status", "[-watch] [-json]", "who serves, what runs, what is unfinished", 0, 0, "watch json", (*tool).status},
-		{"history", "[-n COUNT] [-json] [SWAP]", "the deploys of the past, or the steps of one", 0, 1, "n json", (*tool).history},
-		{"approve", "[-json]", "say yes where a deploy waits for it", 0, 0, "json", (*tool).approve},
-		{"cancel", "[-json]", "end the running deploy safely: back to the old release, if it is not committed yet", 0, 0, "json", (*tool).cancel},
-		{"resume", "[-json]", "finish what an earlier run left unfinished", 0, 0, "json", (*tool).resume},
-		{"swap-back", "[-json] [SLOT]", "send all new work to the slot that served before, as it is", 0, 1, "json", (*tool).swapBack},
-		{"adopt", "[-json]", "end a suspension: take the world as it is", 0, 0, "json", (*tool).adopt},
-		{"abandon", "[-json]", "end an unfinished deploy where it is, and touch nothing", 0, 0, "json", (*tool).abandon},
-		{"doctor", "[-rules TEXT]", "check the config, and the proxy's promises on a scratch front door", 0, 0, "rules", (*tool).doctor},
+		{"serve", "[-stop-apps]", "run the front door, and keep the live version running; SIGTERM ends it without losing anything", 0, 0, "stop-apps", (*tool).serve, 0},
+		{"deploy", "RELEASE [-path DIR] [-json]", "put a release into the idle slot, prove it, send all new work there, let the old one finish", 1, 1, "path json", (*tool).deploy, someTime},
+		{"plan", "RELEASE [-path DIR] [-json]", "tell what deploy would do now; changes nothing", 1, 1, "path json", (*tool).plan, someTime},
+		{"status", "[-watch] [-json]", "who serves, what runs, what is unfinished", 0, 0, "watch json", (*tool).status, 0},
+		{"history", "[-n COUNT] [-json] [SWAP]", "the deploys of the past, or the steps of one", 0, 1, "n json", (*tool).history, 0},
+		{"approve", "[-json]", "say yes where a deploy waits for it", 0, 0, "json", (*tool).approve, someTime},
+		{"cancel", "[-json]", "end the running deploy safely: back to the old release, if it is not committed yet", 0, 0, "json", (*tool).cancel, someTime},
+		{"resume", "[-json]", "finish what an earlier run left unfinished", 0, 0, "json", (*tool).resume, someTime},
+		{"swap-back", "[-json] [SLOT]", "send all new work to the slot that served before, as it is", 0, 1, "json", (*tool).swapBack, someTime},
+		{"adopt", "[-json]", "end a suspension: take the world as it is", 0, 0, "json", (*tool).adopt, someTime},
+		{"abandon", "[-json]", "end an unfinished deploy where it is, and touch nothing", 0, 0, "json", (*tool).abandon, someTime},
+		{"doctor", "[-rules TEXT]", "check the config, and the proxy's promises on a scratch front door", 0, 0, "rules", (*tool).doctor, 0},
 	}
 }
 

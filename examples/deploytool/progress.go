@@ -23,7 +23,6 @@ type progress struct {
 	wide  int       // runes of the live line on the screen
 	doing string    // what the live line says
 	since time.Time // when that began
-	until time.Time // when it will be over, if that is known
 	told  string    // the drain count of the last plain line
 	at    time.Time // when that was
 
@@ -31,9 +30,9 @@ type progress struct {
 	wg   sync.WaitGroup
 }
 
-func newProgress(out io.Writer, asJSON bool) *progress {
-	p := &progress{out: out, json: asJSON}
-	if p.terminal = !asJSON && isTerminal(out); p.terminal {
+func newProgress(out io.Writer, asJSON, terminal bool) *progress {
+	p := &progress{out: out, json: asJSON, terminal: terminal && !asJSON}
+	if p.terminal {
 		p.done = make(chan struct{})
 		p.wg.Go(p.animate)
 	}

@@ -20,7 +20,7 @@ import (
 
 // TestMain makes the test program the tool and the application too: they run as processes of their own.
 func TestMain(m *testing.M) {
-	if err := flag.Set("test.parallel", "5"); err != nil { // the tests wait more than they work; the command line goes before this
+	if err := flag.Set("test.parallel", "4"); err != nil { // the tests wait more than they work; the command line goes before this
 		panic(err)
 	}
 	testscript.Main(m, map[string]func(){

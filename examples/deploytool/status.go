@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -79,6 +81,9 @@ func (t *tool) look(ctx context.Context) (*state, int, error) {
 	if s != nil {
 		if st.Status, err = s.Status(ctx); err != nil {
 			return nil, exitFailed, err
+		}
+		if st.Proxy != "" { // said once
+			st.Problems = slices.DeleteFunc(st.Problems, func(p string) bool { return strings.Contains(p, "proxy: client: ") })
 		}
 	}
 	if s != nil && st.Newest != nil && st.Newest.Outcome == abswap.OutcomeNone {

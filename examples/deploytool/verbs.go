@@ -35,9 +35,9 @@ func (t *tool) session(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{client: client, progress: newProgress(t.out, t.o.json)}
+	s := &session{client: client, progress: newProgress(t.out, t.o.json, isTerminal(t.out))}
 	s.Swapper = t.cfg.swapper(client, slots, journal, s.progress.event)
-	if err := reachable(ctx, client); err != nil {
+	if err := reachable(ctx, client, t.command.patience); err != nil {
 		return s, err
 	}
 	return s, nil
@@ -51,10 +51,8 @@ func (s *session) close() {
 }
 
 // reachable asks the proxy for a sign of life. A serve that is just being started again gets a moment.
-func reachable(ctx context.Context, client *proxy.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	for {
+func reachable(ctx context.Context, client *proxy.Client, patience time.Duration) error {
+	for end := time.Now().Add(patience); ; {
 		_, err := client.Weights(ctx)
 		if err == nil {
 			return nil
@@ -62,9 +60,11 @@ func reachable(ctx context.Context, client *proxy.Client) error {
 		if _, answered := errors.AsType[*proxy.ControlError](err); answered {
 			return err
 		}
+		if ctx.Err() != nil || time.Now().After(end) {
+			return fmt.Errorf("%w (%w)", errUnreachable, err)
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w (%w)", errUnreachable, err)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
