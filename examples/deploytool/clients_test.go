@@ -19,6 +19,7 @@ type clients struct {
 
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
+	held  chan struct{} // closed to let the held uploads go on
 	mu    sync.Mutex
 	asked int
 	seen  map[string]int // answers by their text
@@ -29,7 +30,7 @@ type clients struct {
 // POSTs whose bodies are checked.
 func newClients(address string) *clients {
 	ctx, stop := context.WithCancel(context.Background())
-	c := &clients{url: "http://" + address, http: &http.Transport{MaxIdleConnsPerHost: 10}, stop: stop, seen: map[string]int{}}
+	c := &clients{url: "http://" + address, http: &http.Transport{MaxIdleConnsPerHost: 10}, stop: stop, held: make(chan struct{}), seen: map[string]int{}}
 	for i := range 4 {
 		c.wg.Go(func() {
 			tick := time.NewTicker(20 * time.Millisecond)
@@ -42,7 +43,7 @@ func newClients(address string) *clients {
 				}
 				switch n % 3 {
 				case 0:
-					c.post(1+rand.IntN(20_000), 0)
+					c.post(1+rand.IntN(20_000), 0, nil)
 				default:
 					c.get(n%3 == 1)
 				}
@@ -83,13 +84,13 @@ func (c *clients) get(kept bool) {
 	c.book("GET /", text, err)
 }
 
-// post sends size random bytes, spread over a time, and checks the answer.
-func (c *clients) post(size int, over time.Duration) {
+// post sends size random bytes, spread over a time, and checks the answer. In the middle it waits for held, if that is not nil.
+func (c *clients) post(size int, over time.Duration, held <-chan struct{}) {
 	body := make([]byte, size)
 	for i := range body {
 		body[i] = byte(rand.Uint32())
 	}
-	req, err := http.NewRequest(http.MethodPost, c.url+"/upload", &slowly{bytes.NewReader(body), over / 50, size/50 + 1})
+	req, err := http.NewRequest(http.MethodPost, c.url+"/upload", &slowly{bytes.NewReader(body), over / 50, size/50 + 1, held})
 	if err != nil {
 		panic(err)
 	}
@@ -103,7 +104,12 @@ func (c *clients) post(size int, over time.Duration) {
 
 // upload begins an upload that lasts.
 func (c *clients) upload(lasts time.Duration) {
-	c.wg.Go(func() { c.post(500_000, lasts) })
+	c.wg.Go(func() { c.post(500_000, lasts, nil) })
+}
+
+// hold begins an upload that is half sent until the channel held is closed.
+func (c *clients) hold() {
+	c.wg.Go(func() { c.post(500_000, 0, c.held) })
 }
 
 func (c *clients) do(req *http.Request) (string, error) {
@@ -124,10 +130,14 @@ type slowly struct {
 	*bytes.Reader
 	pause time.Duration
 	piece int
+	held  <-chan struct{}
 }
 
 func (s *slowly) Read(p []byte) (int, error) {
 	time.Sleep(s.pause)
+	if s.held != nil && s.Len() < int(s.Size())/2 {
+		<-s.held
+	}
 	return s.Reader.Read(p[:min(len(p), s.piece)])
 }
 

@@ -165,11 +165,19 @@ func cmdLoad(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Value("clients").(*scriptClients).clients = newClients(ts.Getenv("LISTEN"))
 }
 
-// cmdUpload begins an upload that lasts: upload 3s
+// cmdUpload begins an upload that lasts so long, or is half sent until it is let go: upload 3s, upload held, upload go
 func cmdUpload(ts *testscript.TestScript, _ bool, args []string) {
-	d, err := time.ParseDuration(args[0])
-	ts.Check(err)
-	ts.Value("clients").(*scriptClients).upload(d)
+	c := ts.Value("clients").(*scriptClients)
+	switch args[0] {
+	case "held":
+		c.hold()
+	case "go":
+		close(c.held)
+	default:
+		d, err := time.ParseDuration(args[0])
+		ts.Check(err)
+		c.upload(d)
+	}
 }
 
 // cmdEndLoad ends the load. Nothing may be lost, and the answers seen must be exactly of the releases named: endload v1 v2
