@@ -1,6 +1,9 @@
 package proc
 
-import "net/netip"
+import (
+	"net/netip"
+	"strings"
+)
 
 // ParseStat gives what parseStat reads.
 func ParseStat(line string) (id ID, name string, parent, session int, dead bool, err error) {
@@ -9,8 +12,8 @@ func ParseStat(line string) (id ID, name string, parent, session int, dead bool,
 }
 
 // ParseTable is parseTable.
-func ParseTable(table string, addr netip.AddrPort) (exact, wild []string, err error) {
-	return parseTable(table, addr)
+func ParseTable(table string, addr netip.AddrPort, whole bool) (exact, wild []string, err error) {
+	return parseTable(strings.NewReader(table), addr, whole)
 }
 
 // ServiceIn is serviceIn.

@@ -1,6 +1,7 @@
 package proc_test
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -67,17 +68,39 @@ func TestParseTable(t *testing.T) {
 		"127.0.0.1:5005": {{"666"}, nil},
 		"127.0.0.1:5009": {nil, nil},
 	} {
-		e4, w4, err := proc.ParseTable(tcp4, netip.MustParseAddrPort(addr))
+		e4, w4, err := proc.ParseTable(tcp4, netip.MustParseAddrPort(addr), true)
 		require.NoError(t, err)
-		e6, w6, err := proc.ParseTable(tcp6, netip.MustParseAddrPort(addr))
+		e6, w6, err := proc.ParseTable(tcp6, netip.MustParseAddrPort(addr), true)
 		require.NoError(t, err)
 		assert.Equal(t, want[0], append(e4, e6...), addr)
 		assert.Equal(t, want[1], append(w4, w6...), addr)
 	}
 	for _, bad := range []string{"head\n0: 0100007F:1389 00000000:0000 0A", "head\n0: 01:1389 0 0A 0 0 0 0 0 1", "head\n0: 0100007F 0 0A 0 0 0 0 0 1"} {
-		_, _, err := proc.ParseTable(bad, netip.MustParseAddrPort("127.0.0.1:5001"))
+		_, _, err := proc.ParseTable(bad, netip.MustParseAddrPort("127.0.0.1:5001"), true)
 		assert.Error(t, err, bad)
 	}
+}
+
+// The kernel names the listeners first. On a machine with 30,000 connections all that stands behind them would cost 70 ms a look.
+func TestParseTableStopsAtTheFirstConnection(t *testing.T) {
+	const line = "%d: 0100007F:%04X 00000000:0000 %s 00000000:00000000 00:00000000 00000000 0 0 %d 1 0\n"
+	table := "head\n" + fmt.Sprintf(line, 0, 5001, "0A", 11) + fmt.Sprintf(line, 1, 5001, "01", 22) + fmt.Sprintf(line, 2, 5002, "0A", 33)
+	for port, want := range map[uint16][2][]string{5001: {{"11"}, {"11"}}, 5002: {nil, {"33"}}} {
+		for i, whole := range []bool{false, true} {
+			exact, wild, err := proc.ParseTable(table, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), whole)
+			require.NoError(t, err)
+			assert.Empty(t, wild)
+			assert.Equal(t, want[i], exact, "port %d, whole %v", port, whole)
+		}
+	}
+}
+
+func FuzzParseTable(f *testing.F) {
+	f.Add(tcp4)
+	f.Add(tcp6)
+	f.Fuzz(func(t *testing.T, table string) {
+		_, _, _ = proc.ParseTable(table, netip.MustParseAddrPort("127.0.0.1:5001"), true)
+	})
 }
 
 func TestServiceIn(t *testing.T) {

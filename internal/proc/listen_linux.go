@@ -1,10 +1,12 @@
 package proc
 
 import (
+	"bufio"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -73,43 +75,60 @@ func ListensOnly(addr netip.AddrPort, ids []ID) error {
 	return &ForeignError{Addr: addr, Owners: owners}
 }
 
-// listening returns the numbers of the sockets that listen at addr.
+// listening returns the numbers of the sockets that listen at addr. The kernel's tables name the listeners first, and there may be tens of
+// thousands of other sockets behind them: only if no listener is found so are the tables read whole, for kernels of another order.
 func listening(addr netip.AddrPort) ([]string, error) {
-	var exact, wild []string
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		data, err := os.ReadFile(table)
-		if errors.Is(err, fs.ErrNotExist) { // tcp6: no IPv6 here
-			continue
+	for _, whole := range []bool{false, true} {
+		var exact, wild []string
+		for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+			e, w, err := readTable(table, addr, whole)
+			if errors.Is(err, fs.ErrNotExist) { // tcp6: no IPv6 here
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", table, err)
+			}
+			exact, wild = append(exact, e...), append(wild, w...)
 		}
-		if err != nil {
-			return nil, err
+		if len(exact) > 0 {
+			return exact, nil
 		}
-		e, w, err := parseTable(string(data), addr)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", table, err)
+		if len(wild) > 0 {
+			return wild, nil
 		}
-		exact, wild = append(exact, e...), append(wild, w...)
 	}
-	if len(exact) > 0 {
-		return exact, nil
-	}
-	return wild, nil
+	return nil, nil
 }
 
-// parseTable reads /proc/net/tcp or tcp6 and returns the numbers of the sockets that listen on addr itself, and on its port of all
-// addresses. A line is "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...", addresses in hexadecimal.
-func parseTable(table string, addr netip.AddrPort) (exact, wild []string, err error) {
+func readTable(path string, addr netip.AddrPort, whole bool) (exact, wild []string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	return parseTable(f, addr, whole)
+}
+
+// parseTable reads /proc/net/tcp or tcp6, up to the first socket that does not listen or whole, and returns the numbers of the sockets
+// that listen on addr itself, and on its port of all addresses. A line is "sl local_address rem_address st tx:rx tr:when retrnsmt uid
+// timeout inode ...", addresses in hexadecimal.
+func parseTable(table io.Reader, addr netip.AddrPort, whole bool) (exact, wild []string, err error) {
 	const listen = "0A"
-	for i, line := range strings.Split(table, "\n") {
-		f := strings.Fields(line)
-		if i == 0 || len(f) == 0 {
+	lines := bufio.NewScanner(table)
+	lines.Scan() // the heading
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		if len(f) == 0 {
 			continue
 		}
 		if len(f) < 10 {
-			return nil, nil, fmt.Errorf("line %q has only %d fields", line, len(f))
+			return nil, nil, fmt.Errorf("line %q has only %d fields", lines.Text(), len(f))
 		}
 		if f[3] != listen {
-			continue
+			if whole {
+				continue
+			}
+			break
 		}
 		local, err := parseHexAddr(f[1])
 		if err != nil {
@@ -125,7 +144,7 @@ func parseTable(table string, addr netip.AddrPort) (exact, wild []string, err er
 			wild = append(wild, f[9])
 		}
 	}
-	return exact, wild, nil
+	return exact, wild, lines.Err()
 }
 
 // parseHexAddr reads "0100007F:1389": the address in words of four bytes, each in the byte order of the machine, and the port.
