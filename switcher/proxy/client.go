@@ -38,6 +38,9 @@ type ClientConfig struct {
 // reached the proxy, the error wraps ErrUnknownOutcome: the order is in force, or will be, or not. An order that is still on its way then
 // cannot win over a later one: the proxy refuses what rests on a state that is no longer in force. Where another process was first, the
 // Client looks again and gives its order anew; only if that goes on and on the error is ErrStale.
+//
+// From Hold until its release, or the end of its Total, Activate and SetWeights are orders under that hold: if the proxy has lost it, since it
+// was started anew or did not hear of this process for too long, they are refused, and the error wraps ErrPermanent.
 type Client struct {
 	cfg     ClientConfig
 	url     string
@@ -49,6 +52,7 @@ type Client struct {
 	closing context.Context // ends with Close
 	close   context.CancelFunc
 	holds   sync.WaitGroup
+	holding atomic.Pointer[holding] // the hold that Activate and SetWeights are given under; nil: none
 }
 
 var ( // what it can do
@@ -126,7 +130,7 @@ func (c *Client) Activate(ctx context.Context, sl abswap.Slot) error {
 	if err != nil {
 		return fmt.Errorf("proxy: activate: nothing changed: %w", err)
 	}
-	return c.order(ctx, pathActivate, func(rev uint64) any { return activateOrder{rev, w} }, nil)
+	return c.order(ctx, pathActivate, func(rev uint64) any { return activateOrder{rev, w, c.holding.Load().id()} }, nil)
 }
 
 // SetWeights gives each slot its part of the new requests. See Switcher.SetWeights, and Client for its errors.
@@ -152,7 +156,7 @@ func (c *Client) SetWeights(ctx context.Context, w ...abswap.Weight) error {
 	if err := multi.Join(errs...); err != nil {
 		return fmt.Errorf("proxy: set weights: nothing changed: %w", err)
 	}
-	return c.order(ctx, pathWeights, func(rev uint64) any { return weightsOrder{rev, parts} }, nil)
+	return c.order(ctx, pathWeights, func(rev uint64) any { return weightsOrder{rev, parts, c.holding.Load().id()} }, nil)
 }
 
 // Seal makes sure that nothing leads to sl. See Switcher.Seal, and Client for its errors.

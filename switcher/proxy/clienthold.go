@@ -36,17 +36,21 @@ func (c *Client) Hold(ctx context.Context, o abswap.HoldOptions) (release func()
 		}
 	}()
 	var a holdAnswer
+	began := time.Now()
 	err = c.order(ctx, pathHold, func(rev uint64) any {
 		return holdOrder{Revision: rev, Each: o.Each, Total: o.Total, Max: o.Max, Bytes: o.Bytes, Beyond: beyond}
 	}, &a)
 	if err != nil {
 		return nil, err
 	}
+	mine := &holding{a.ID, began.Add(o.WithDefaults().Total)} // it ends there not sooner than it does here
+	c.holding.Store(mine)
 	renewing, stop := context.WithCancel(c.closing)
 	var renewal sync.WaitGroup
 	renewal.Go(func() { c.renew(renewing, a) })
 	once := sync.OnceFunc(func() {
 		defer c.holds.Done()
+		c.holding.CompareAndSwap(mine, nil)
 		stop()
 		renewal.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), releaseWithin)
@@ -58,6 +62,20 @@ func (c *Client) Hold(ctx context.Context, o abswap.HoldOptions) (release func()
 		forget()
 		once()
 	}, nil
+}
+
+// holding is a hold that the proxy gave and that has not been released.
+type holding struct {
+	lease string
+	ends  time.Time
+}
+
+// id returns what an order that is to be carried out under h says of it.
+func (h *holding) id() string {
+	if h == nil || !time.Now().Before(h.ends) {
+		return ""
+	}
+	return h.lease
 }
 
 // begin lets Close wait for one more hold; false if it waits already.

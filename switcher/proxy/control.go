@@ -224,7 +224,7 @@ func (c *control) activate(x call) (any, error) {
 	if err := x.into(&o); err != nil {
 		return nil, err
 	}
-	return c.set(x.ctx, "activate", o.Revision, wireWeight{o.Slot, 100})
+	return c.set(x.ctx, "activate", o.Revision, o.Hold, wireWeight{o.Slot, 100})
 }
 
 func (c *control) weights(x call) (any, error) {
@@ -232,13 +232,18 @@ func (c *control) weights(x call) (any, error) {
 	if err := x.into(&o); err != nil {
 		return nil, err
 	}
-	return c.set(x.ctx, "set weights", o.Revision, o.Weights...)
+	return c.set(x.ctx, "set weights", o.Revision, o.Hold, o.Weights...)
 }
 
-func (c *control) set(ctx context.Context, what string, revision uint64, parts ...wireWeight) (any, error) {
+func (c *control) set(ctx context.Context, what string, revision uint64, hold string, parts ...wireWeight) (any, error) {
 	v, err := viewOf(revision)
 	if err != nil {
 		return nil, err
+	}
+	if hold != "" {
+		if v.hold = c.leases.hold(hold); v.hold == nil {
+			return nil, fmt.Errorf("proxy: %s: nothing changed: %w", what, errHoldLost)
+		}
 	}
 	var w []abswap.Weight
 	for _, p := range parts {

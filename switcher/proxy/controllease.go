@@ -37,6 +37,16 @@ func (l *leases) give(s *Switcher, h *hold) string {
 	return id
 }
 
+// hold returns the hold of that lease, nil if that has ended.
+func (l *leases) hold(id string) *hold {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if x, ok := l.byID[id]; ok {
+		return x.hold
+	}
+	return nil
+}
+
 // renew is false if the hold has ended.
 func (l *leases) renew(s *Switcher, id string) bool {
 	l.mu.Lock()

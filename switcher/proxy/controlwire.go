@@ -47,10 +47,12 @@ type (
 	activateOrder struct {
 		Revision uint64   `json:"revision"` // the state that the order rests on
 		Slot     wireSlot `json:"slot"`
+		Hold     string   `json:"hold,omitempty"` // the hold that the order needs to be in force
 	}
 	weightsOrder struct {
 		Revision uint64       `json:"revision"`
 		Weights  []wireWeight `json:"weights"`
+		Hold     string       `json:"hold,omitempty"`
 	}
 	wireWeight struct {
 		Slot wireSlot `json:"slot"`
@@ -182,6 +184,9 @@ func codes() []coded {
 }
 
 var errNoHold = errors.New("the hold is not in force any more")
+
+// errHoldLost is of an order that was to be carried out under a hold. Giving it again is of no use: a new hold is needed.
+var errHoldLost = fmt.Errorf("it was to be done under a hold: %w: %w", errNoHold, abswap.ErrPermanent)
 
 // wireErrorOf describes err, and gives the status that goes with it.
 func wireErrorOf(err error) (w wireError, status int) {

@@ -18,6 +18,7 @@ var ErrStale = errors.New("state has changed meanwhile")
 // view is the state that an order rests on. A nil view rests on none.
 type view struct {
 	revision uint64
+	hold     *hold  // that must be in force, too; nil: none
 	made     uint64 // the revision that the order has made
 }
 

@@ -146,6 +146,13 @@ func (s *Switcher) set(ctx context.Context, what string, at *view, w ...abswap.W
 	if err := multi.Join(errs...); err != nil {
 		return fmt.Errorf("proxy: %s: nothing changed: %w", what, err)
 	}
+	if at != nil && at.hold != nil {
+		s.holds.mu.Lock() // the hold cannot end until the order is in force
+		defer s.holds.mu.Unlock()
+		if s.holds.now != at.hold {
+			return fmt.Errorf("proxy: %s: nothing changed: %w", what, errHoldLost)
+		}
+	}
 	next := s.next(parts, "")
 	if err := s.store.save(next, s.known.Load()); err != nil {
 		return fmt.Errorf("proxy: %s: nothing changed: %w", what, err)
