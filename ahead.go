@@ -215,15 +215,15 @@ func (r *run) gate(ctx context.Context, percent, next int, well func() *verdict)
 }
 
 func (r *run) awaitApproval(ctx context.Context, percent int, why error, well func() *verdict) *verdict {
-	note := func(result Result, text string) *verdict {
+	note := func(kind EventKind, result Result, text string) *verdict {
 		if err := r.append(ctx, Record{Kind: RecordNote, Phase: r.st.phase, Round: r.st.round, Result: result, Note: text}); err != nil {
 			v := failed(err)
 			return &v
 		}
-		r.emit(Event{Kind: EventNote, Message: text})
+		r.emit(Event{Kind: kind, Message: text})
 		return nil
 	}
-	if v := note(resultAwaiting, fmt.Sprintf("waits at %d %%: %v", percent, why)); v != nil {
+	if v := note(EventAwaiting, resultAwaiting, fmt.Sprintf("waits at %d %%: %v", percent, why)); v != nil {
 		return v
 	}
 	tick := time.NewTicker(soakPause)
@@ -231,7 +231,7 @@ func (r *run) awaitApproval(ctx context.Context, percent int, why error, well fu
 	for {
 		select {
 		case by := <-r.approvals:
-			return note(resultApproved, fmt.Sprintf("approved by %s on %s", by.User, by.Host))
+			return note(EventNote, resultApproved, fmt.Sprintf("approved by %s on %s", by.User, by.Host))
 		case <-ctx.Done():
 			v := failed(context.Cause(ctx))
 			return &v

@@ -9,12 +9,13 @@ import (
 type EventKind string
 
 const (
-	EventPhase   EventKind = "phase"   // a phase begins
-	EventDone    EventKind = "done"    // a phase ended; Result, Err and Elapsed say how
-	EventLoad    EventKind = "load"    // a reading while draining
-	EventWarning EventKind = "warning" // a finding that does not stop the run
-	EventNote    EventKind = "note"    // something worth reading
-	EventEnd     EventKind = "end"     // the swap ended; Outcome and Err say how
+	EventPhase    EventKind = "phase"    // a phase begins
+	EventDone     EventKind = "done"     // a phase ended; Result, Err and Elapsed say how
+	EventLoad     EventKind = "load"     // a reading while draining
+	EventAwaiting EventKind = "awaiting" // a Gate waits for somebody's Approve; Message says why
+	EventWarning  EventKind = "warning"  // a finding that does not stop the run
+	EventNote     EventKind = "note"     // something worth reading
+	EventEnd      EventKind = "end"      // the swap ended; Outcome and Err say how
 )
 
 // Event tells what a Swapper does. Events come in order, on the goroutine of the caller, and cannot veto.

@@ -187,17 +187,21 @@ func ExampleSwapper_Approve() {
 		}
 		return nil
 	}
+	asked := make(chan struct{})
+	s.OnEvent = func(e abswap.Event) {
+		if e.Kind == abswap.EventAwaiting {
+			close(asked)
+		}
+	}
 	ctx := context.Background()
 	done := make(chan abswap.Report)
 	go func() {
 		report, _ := s.Deploy(ctx, abswap.Release{ID: "v2"})
 		done <- report
 	}()
-	for { // in real life another process, started by a person
-		if _, err := s.Approve(ctx); !errors.Is(err, abswap.ErrNothingToDo) {
-			break
-		}
-		time.Sleep(time.Millisecond)
+	<-asked
+	if _, err := s.Approve(ctx); err != nil { // in real life in another process, started by a person
+		fmt.Println(err)
 	}
 	fmt.Println((<-done).Outcome)
 	// Output: succeeded

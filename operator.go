@@ -88,7 +88,7 @@ func (s *Swapper) Approve(ctx context.Context) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	if !st.awaiting {
+	if st.awaiting == "" {
 		return s.report(ctx, st), fmt.Errorf("swap %s waits for no approval: %w", st.id, ErrNothingToDo)
 	}
 	for asked := st; ; {
@@ -110,13 +110,13 @@ func (s *Swapper) Approve(ctx context.Context) (Report, error) {
 			if err != nil {
 				return Report{}, err
 			}
-			if st.id != asked.id || !st.awaiting {
+			if st.id != asked.id || st.awaiting == "" {
 				return s.report(ctx, st), nil
 			}
 		}
 	}
 	return s.reopen(ctx, func(ctx context.Context, r *run) error {
-		if !r.st.awaiting {
+		if r.st.awaiting == "" {
 			return ErrNothingToDo
 		}
 		o := owner("")

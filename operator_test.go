@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,10 +32,14 @@ func TestApproveLetsAWaitingSwapGoOn(t *testing.T) {
 				r := newRig(t)
 				r.Steps = []int{10}
 				r.Gate = askAPerson(at)
+				r.Journal = &abswap.MemoryJournal{}
 				_, err := r.Approve(t.Context())
 				assert.ErrorIs(t, err, abswap.ErrNothingToDo)
 				wait := after(time.Hour, func() {
-					rep, err := r.Approve(context.Background())
+					rep, err := abswap.ReadReport(context.Background(), r.Journal, "")
+					assert.NoError(t, err)
+					assert.Contains(t, rep.Awaiting, "look at the dashboard")
+					rep, err = r.Approve(context.Background())
 					assert.NoError(t, err)
 					assert.NotEmpty(t, rep.ID)
 				})
@@ -43,6 +48,11 @@ func TestApproveLetsAWaitingSwapGoOn(t *testing.T) {
 				require.NoError(t, err)
 				assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
 				assert.GreaterOrEqual(t, time.Since(began), time.Hour)
+				assert.Empty(t, rep.Awaiting)
+				asked := slices.IndexFunc(r.events, func(e abswap.Event) bool { return e.Kind == abswap.EventAwaiting })
+				if assert.GreaterOrEqual(t, asked, 0) {
+					assert.Contains(t, r.events[asked].Message, "look at the dashboard")
+				}
 				wait()
 			})
 		})

@@ -2,6 +2,7 @@ package abswap_test
 
 import (
 	"context"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,6 +90,35 @@ func TestStatus(t *testing.T) {
 		assert.Nil(t, st.Owner)
 		assert.Equal(t, abswap.OutcomeSucceeded, st.Newest.Outcome)
 		wait()
+	})
+}
+
+func TestReadReportNeedsTheJournalOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		_, err := abswap.ReadReport(t.Context(), nil, "")
+		assert.ErrorIs(t, err, abswap.ErrPermanent)
+		r.Journal = &abswap.MemoryJournal{}
+		_, err = abswap.ReadReport(t.Context(), r.Journal, "")
+		assert.ErrorIs(t, err, abswap.ErrNothingToDo)
+		first, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		second, err := r.Swap(t.Context(), "blue")
+		require.NoError(t, err)
+		require.NoError(t, r.sw.Move(nil)) // of which a journal knows nothing
+
+		newest, err := abswap.ReadReport(t.Context(), r.Journal, "")
+		require.NoError(t, err)
+		assert.Equal(t, second.ID, newest.ID)
+		assert.Equal(t, "blue", newest.Serving)
+		older, err := abswap.ReadReport(t.Context(), r.Journal, first.ID)
+		require.NoError(t, err)
+		assert.Equal(t, "green", older.Serving)
+		assert.Equal(t, first.Steps, older.Steps)
+		assert.Equal(t, first.Outcome, older.Outcome)
+		assert.Equal(t, os.Getpid(), older.By.PID)
+		_, err = abswap.ReadReport(t.Context(), r.Journal, "no-such")
+		assert.ErrorIs(t, err, abswap.ErrNothingToDo)
 	})
 }
 

@@ -3,6 +3,8 @@ package abswap
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -14,9 +16,11 @@ type Report struct {
 	From      string        `json:"from,omitempty"`
 	To        string        `json:"to"`
 	Outcome   Outcome       `json:"outcome"`
-	Phase     Phase         `json:"phase"`             // where it stands
-	Serving   string        `json:"serving,omitempty"` // who takes new work, as last observed; "": nobody, or not known
-	Steps     []StepReport  `json:"steps"`             // in order, those of earlier runs of the same swap too
+	Phase     Phase         `json:"phase"`              // where it stands
+	Awaiting  string        `json:"awaiting,omitempty"` // why it waits for somebody's Approve; "": it does not
+	By        Owner         `json:"by"`                 // who began it
+	Serving   string        `json:"serving,omitempty"`  // who takes new work, as last observed; "": nobody, or not known
+	Steps     []StepReport  `json:"steps"`              // in order, those of earlier runs of the same swap too
 	Drains    []DrainResult `json:"drains,omitempty"`
 	Retained  []string      `json:"retained,omitempty"`  // slots kept warm
 	Undone    []string      `json:"undone,omitempty"`    // what was taken back
@@ -39,25 +43,75 @@ type StepReport struct {
 	Err     string        `json:"error,omitempty"`
 }
 
+// ReadReport makes the Report of one swap, or with "" of the newest, out of its journal alone: for a history, or for a page that shows a
+// deploy which another process runs. It asks no slot and no Switcher, so that Serving is who took new work when the swap last looked, and
+// Traits are not known. ErrNothingToDo if the journal has no such swap.
+func ReadReport(ctx context.Context, j Journal, swap string) (Report, error) {
+	if j == nil {
+		return Report{}, fmt.Errorf("no journal to read: %w", ErrPermanent)
+	}
+	st, err := readSwap(ctx, j, swap)
+	if err != nil {
+		return Report{}, err
+	}
+	return st.report(), nil
+}
+
+// readSwap reads one swap, or with "" the newest.
+func readSwap(ctx context.Context, j Journal, swap string) (*swapState, error) {
+	if swap == "" {
+		ids, err := j.Swaps(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
+		if len(ids) == 0 {
+			return nil, fmt.Errorf("the journal holds no swap: %w", ErrNothingToDo)
+		}
+		swap = ids[0]
+	}
+	records, err := j.Records(ctx, swap)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	if len(records) == 0 {
+		return nil, fmt.Errorf("the journal holds no swap %q: %w", swap, ErrNothingToDo)
+	}
+	return fold(records)
+}
+
 // report makes a Report of a swap out of its journal, and of one look at who serves now.
 func (s *Swapper) report(ctx context.Context, st *swapState) Report {
+	rep := st.report()
+	rep.Traits = s.traits()
+	if w, err := s.weights(ctx); err == nil {
+		rep.Serving = heaviest(w)
+	}
+	return rep
+}
+
+// report makes a Report out of the journal alone.
+func (st *swapState) report() Report {
 	rep := Report{
-		ID: st.id, Release: st.Release.ID, From: st.From, To: st.To, Outcome: st.outcome(), Phase: st.phase,
-		Steps: slices.Clone(st.steps), Drains: slices.Clone(st.drains), Retained: slices.Clone(st.kept),
+		ID: st.id, Release: st.Release.ID, From: st.From, To: st.To, Outcome: st.outcome(), Phase: st.phase, Awaiting: st.awaiting,
+		By: st.Owner, Serving: heaviest(st.seen), Steps: slices.Clone(st.steps), Drains: slices.Clone(st.drains), Retained: slices.Clone(st.kept),
 		Undone: slices.Clone(st.undone), NotUndone: slices.Clone(st.notUndone), Warnings: slices.Clone(st.warnings),
-		Traits: s.traits(), Started: st.began, Ended: st.ended,
+		Started: st.began, Ended: st.ended,
 	}
 	if err := st.err(); err != nil {
 		rep.Err = err.Error()
 	}
-	if w, err := s.weights(ctx); err == nil {
-		for _, name := range s.names() {
-			if w[name] > w[rep.Serving] {
-				rep.Serving = name
-			}
+	return rep
+}
+
+// heaviest is the slot with the largest weight, the first by name of several; "" if none has any.
+func heaviest(weights map[string]int) string {
+	best := ""
+	for _, name := range slices.Sorted(maps.Keys(weights)) {
+		if weights[name] > weights[best] {
+			best = name
 		}
 	}
-	return rep
+	return best
 }
 
 // Status tells what a Swapper's journal and world say now. It holds nothing and changes nothing, also while a deploy runs.

@@ -1,6 +1,7 @@
 package abswap
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,11 +30,12 @@ type swapState struct {
 	failed      Phase  // the first phase that did not end well
 	cause       string // why
 	canceled    bool
-	awaiting    bool   // the Gate of phase and round waits for a person
+	awaiting    string // why the Gate of phase and round waits for a person; "": it does not
 	approved    bool   // who has said yes
 	suspendedIn Phase  // where Resume goes on
 	suspension  string // why it is suspended
 
+	seen              map[string]int // the weights last observed
 	undone, notUndone []string
 	drains            []DrainResult
 	warnings          []string
@@ -63,6 +65,9 @@ func (st *swapState) apply(r Record) error {
 	}
 	st.undone = append(st.undone, r.Undone...)
 	st.notUndone = append(st.notUndone, r.NotUndone...)
+	if r.Weights != nil {
+		st.seen = r.Weights
+	}
 	if r.Drain != nil {
 		st.drains = append(st.drains, *r.Drain)
 	}
@@ -71,10 +76,10 @@ func (st *swapState) apply(r Record) error {
 		if r.Begin == nil || len(r.Begin.Steps) == 0 {
 			return fmt.Errorf("a begin without its facts: %w", ErrPermanent)
 		}
-		st.SwapBegin, st.id, st.began, st.phase = *r.Begin, r.Swap, r.Time, PhasePlanned
+		st.SwapBegin, st.id, st.began, st.phase, st.seen = *r.Begin, r.Swap, r.Time, PhasePlanned, r.Begin.Weights
 	case RecordIntent:
 		st.phase, st.round, st.deadline = r.Phase, r.Round, r.Deadline
-		st.entered, st.resting, st.awaiting = true, false, false
+		st.entered, st.resting, st.awaiting = true, false, ""
 		st.reached[r.Phase] = true
 		st.steps = append(st.steps, StepReport{Phase: r.Phase, Round: r.Round, Started: r.Time})
 	case RecordOutcome:
@@ -84,12 +89,12 @@ func (st *swapState) apply(r Record) error {
 		case resultWarning:
 			st.warnings = append(st.warnings, r.Note)
 		case resultAwaiting:
-			st.awaiting = true
+			st.awaiting = cmp.Or(r.Note, "waits for an approval")
 		case resultApproved:
-			st.awaiting, st.approved = false, true
+			st.awaiting, st.approved = "", true
 		}
 	case RecordEnd:
-		st.endedBy, st.ended = r.Result, r.Time
+		st.endedBy, st.ended, st.awaiting = r.Result, r.Time, ""
 		switch r.Result {
 		case resultAbandoned:
 			st.phase = PhaseAbandoned
@@ -121,7 +126,7 @@ func (st *swapState) applyOutcome(r Record) error {
 	if st.failed == "" && (next == PhaseDiscarding || next == PhaseReverting || next == PhaseSuspended) && r.Result != ResultOK {
 		st.failed, st.cause, st.canceled = r.Phase, r.Error, r.Result == ResultCanceled
 	}
-	st.entered, st.deadline, st.awaiting, st.approved = false, time.Time{}, false, false
+	st.entered, st.deadline, st.awaiting, st.approved = false, time.Time{}, "", false
 	st.resting = r.Result == ResultLeft && next.tail()
 	st.bookTail(r)
 	if next == PhaseSuspended {

@@ -328,22 +328,7 @@ func (s *Swapper) newRun(hold JournalHold, st *swapState) *run {
 
 // newest folds the newest swap's records; ErrNothingToDo if there is none.
 func (s *Swapper) newest(ctx context.Context) (*swapState, error) {
-	ids, err := s.journal().Swaps(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
-	if len(ids) == 0 {
-		return nil, fmt.Errorf("the journal holds no swap: %w", ErrNothingToDo)
-	}
-	return s.read(ctx, ids[0])
-}
-
-func (s *Swapper) read(ctx context.Context, id string) (*swapState, error) {
-	records, err := s.journal().Records(ctx, id)
-	if err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
-	return fold(records)
+	return readSwap(ctx, s.journal(), "")
 }
 
 // journal is Journal, or one in memory that lasts as long as the Swapper.

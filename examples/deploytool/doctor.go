@@ -163,3 +163,9 @@ func ignoreClosed(err error) error {
 	}
 	return err
 }
+
+// named is a slot of which only the name counts.
+type named string
+
+func (n named) Name() string                { return string(n) }
+func (n named) Ready(context.Context) error { return nil }

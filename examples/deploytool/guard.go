@@ -268,7 +268,7 @@ const (
 // release dies.
 func (g *guard) duty(ctx context.Context, slot string, part int) (duty, error) {
 	if part > 0 {
-		rep, err := g.cfg.reportOf(ctx, g.journal, "")
+		rep, err := abswap.ReadReport(ctx, g.journal, "")
 		if errors.Is(err, abswap.ErrNothingToDo) {
 			return dutyLive, nil
 		}
@@ -294,7 +294,7 @@ func inTail(p abswap.Phase) bool {
 
 // retained tells whether the newest swap has left the slot to be kept warm.
 func (g *guard) retained(ctx context.Context, slot string) (bool, error) {
-	rep, err := g.cfg.reportOf(ctx, g.journal, "")
+	rep, err := abswap.ReadReport(ctx, g.journal, "")
 	if errors.Is(err, abswap.ErrNothingToDo) {
 		return false, nil
 	}

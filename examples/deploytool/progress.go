@@ -137,7 +137,7 @@ func (p *progress) event(e abswap.Event) {
 		p.load(e)
 	case abswap.EventWarning:
 		p.line("warning: %s", e.Message)
-	case abswap.EventNote:
+	case abswap.EventNote, abswap.EventAwaiting:
 		p.line("%s", e.Message)
 		p.do("%s: %s", e.Phase, e.Message)
 	}

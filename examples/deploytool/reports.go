@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,62 +10,6 @@ import (
 
 	"github.com/abswap/abswap"
 )
-
-// reportOf tells what the journal says of one swap, or of the newest where swap is "". It asks nobody else. ErrNothingToDo if there is none.
-func (c *config) reportOf(ctx context.Context, journal abswap.Journal, swap string) (*abswap.Report, error) {
-	s := &abswap.Swapper{Switcher: nowhere{}, Journal: journal}
-	if swap != "" {
-		s.Journal = oneSwap{journal, swap}
-	}
-	for _, slot := range c.Slots {
-		s.Slots = append(s.Slots, named(slot.Name))
-	}
-	st, err := s.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if st.Newest == nil {
-		if _, err := s.Journal.Swaps(ctx); err != nil {
-			return nil, err
-		}
-		for _, p := range st.Problems {
-			if strings.Contains(p, "journal") {
-				return nil, errors.New(p)
-			}
-		}
-		return nil, abswap.ErrNothingToDo
-	}
-	return st.Newest, nil
-}
-
-// oneSwap is a journal of which only one swap is seen.
-type oneSwap struct {
-	abswap.Journal
-	id string
-}
-
-func (j oneSwap) Swaps(context.Context) ([]string, error) { return []string{j.id}, nil }
-
-// nowhere is the Switcher of a Swapper that only reads its journal.
-type nowhere struct{}
-
-func (nowhere) Active(context.Context) (string, error) { return "", abswap.ErrNoActive }
-func (nowhere) Activate(context.Context, abswap.Slot) error {
-	return fmt.Errorf("this only reads: %w", errors.ErrUnsupported)
-}
-func (nowhere) InFlight(context.Context, abswap.Slot) (abswap.Load, error) { return abswap.Load{}, nil }
-
-// named is a slot of which only the name counts.
-type named string
-
-func (n named) Name() string                { return string(n) }
-func (n named) Ready(context.Context) error { return nil }
-
-// past is one line of the history.
-type past struct {
-	abswap.Report
-	By string `json:"by"` // who ran it
-}
 
 // history lists the deploys of the past, newest first, or tells the steps of one.
 func (t *tool) history(ctx context.Context) int {
@@ -82,16 +25,16 @@ func (t *tool) history(ctx context.Context) int {
 		if !slices.Contains(ids, t.args[0]) {
 			return t.fail(exitUsage, fmt.Errorf("swap %q is not in the journal; \"deploytool history\" lists them", t.args[0]))
 		}
-		rep, err := t.cfg.reportOf(ctx, journal, t.args[0])
+		rep, err := abswap.ReadReport(ctx, journal, t.args[0])
 		if err != nil {
 			return t.fail(exitFailed, err)
 		}
-		t.steps(rep)
+		t.steps(&rep)
 		return exitOK
 	}
-	all, code := []past{}, exitOK
+	all, code := []abswap.Report{}, exitOK
 	for _, id := range ids[:min(len(ids), max(t.o.count, 0))] {
-		p, err := t.past(ctx, journal, id)
+		p, err := abswap.ReadReport(ctx, journal, id)
 		if err != nil { // one that is damaged does not hide the others
 			code = t.fail(exitFailed, err)
 			continue
@@ -110,26 +53,10 @@ func (t *tool) history(ctx context.Context) int {
 			took = p.Ended.Sub(p.Started).Round(10 * time.Millisecond).String()
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s > %s\t%s\t%s\t%s\t%s\n", p.ID, p.Started.Local().Format(time.DateTime), orDash(p.Release), orDash(p.From), p.To,
-			outcomeText(&p.Report), took, p.By, oneLine(p.Err, 100))
+			outcomeText(&p), took, p.By.User+"@"+p.By.Host, oneLine(p.Err, 100))
 	}
 	tw.Flush()
 	return code
-}
-
-func (t *tool) past(ctx context.Context, journal abswap.Journal, id string) (past, error) {
-	rep, err := t.cfg.reportOf(ctx, journal, id)
-	if err != nil {
-		return past{}, err
-	}
-	p := past{Report: *rep}
-	records, err := journal.Records(ctx, id)
-	if err != nil {
-		return past{}, err
-	}
-	if len(records) > 0 && records[0].Begin != nil {
-		p.By = records[0].Begin.Owner.User + "@" + records[0].Begin.Owner.Host
-	}
-	return p, nil
 }
 
 // steps tells all of one swap.

@@ -20,8 +20,7 @@ import (
 type state struct {
 	abswap.Status
 	Listen     string      `json:"listen"`
-	Proxy      string      `json:"proxy,omitempty"`   // why it cannot be asked; "": it answers
-	Waiting    string      `json:"waiting,omitempty"` // for which approval the newest swap waits; "": for none
+	Proxy      string      `json:"proxy,omitempty"` // why it cannot be asked; "": it answers
 	Supervisor *supervisor `json:"supervisor,omitempty"`
 }
 
@@ -86,28 +85,11 @@ func (t *tool) look(ctx context.Context) (*state, int, error) {
 			st.Problems = slices.DeleteFunc(st.Problems, func(p string) bool { return strings.Contains(p, "proxy: client: ") })
 		}
 	}
-	if s != nil && st.Newest != nil && st.Newest.Outcome == abswap.OutcomeNone {
-		if st.Waiting, err = waiting(ctx, s.Journal, st.Newest.ID); err != nil {
-			st.Problems = append(st.Problems, err.Error())
-		}
-	}
 	st.Supervisor, err = readSupervisor(t.cfg.superFile())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		st.Problems = append(st.Problems, err.Error())
 	}
 	return st, code, nil
-}
-
-// waiting tells for which approval the swap waits: that is then the last thing in its journal.
-func waiting(ctx context.Context, journal abswap.Journal, swap string) (string, error) {
-	records, err := journal.Records(ctx, swap)
-	if err != nil || len(records) == 0 {
-		return "", err
-	}
-	if last := records[len(records)-1]; last.Kind == abswap.RecordNote && last.Result == "awaiting" {
-		return last.Note, nil
-	}
-	return "", nil
 }
 
 func (t *tool) show(w io.Writer, st *state) {
@@ -130,8 +112,8 @@ func (t *tool) show(w io.Writer, st *state) {
 		if hint := hintFor(n, st.Owner != nil); hint != "" {
 			fmt.Fprintf(w, "             %s\n", hint)
 		}
-		if st.Waiting != "" {
-			fmt.Fprintf(w, "             %s\n", st.Waiting)
+		if n.Awaiting != "" {
+			fmt.Fprintf(w, "             %s\n", n.Awaiting)
 		}
 		if n.Err != "" {
 			fmt.Fprintf(w, "             %s\n", oneLine(n.Err, 200))

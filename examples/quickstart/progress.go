@@ -99,7 +99,7 @@ func (p *progress) event(e abswap.Event) {
 		}
 	case abswap.EventLoad:
 		p.load(indent, e)
-	case abswap.EventWarning, abswap.EventNote:
+	case abswap.EventWarning, abswap.EventNote, abswap.EventAwaiting:
 		text := e.Message
 		if e.Err != nil {
 			text = e.Err.Error()
