@@ -1,0 +1,3 @@
+package folder_test
+
+func tool() int { return 0 }
