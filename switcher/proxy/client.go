@@ -15,6 +15,7 @@ import (
 
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/internal/multi"
+	"github.com/abswap/abswap/internal/retry"
 )
 
 // ClientConfig says where a proxy's control plane is.
@@ -37,7 +38,8 @@ type ClientConfig struct {
 // An error that the proxy gave is a ControlError: nothing has changed. If the context ended, or the connection broke, after an order may have
 // reached the proxy, the error wraps ErrUnknownOutcome: the order is in force, or will be, or not. An order that is still on its way then
 // cannot win over a later one: the proxy refuses what rests on a state that is no longer in force. Where another process was first, the
-// Client looks again and gives its order anew; only if that goes on and on the error is ErrStale.
+// Client looks again and gives its order anew; only if that goes on and on the error is ErrStale. An order that could not be sent, since
+// nobody listens, is given again for some seconds: the proxy may just be started anew.
 //
 // From Hold until its release, or the end of its Total, Activate and SetWeights are orders under that hold: if the proxy has lost it, since it
 // was started anew or did not hear of this process for too long, they are refused, and the error wraps ErrPermanent.
@@ -277,7 +279,10 @@ func (c *Client) status(ctx context.Context) (statusAnswer, error) {
 	return st, nil
 }
 
-// order gives an order that rests on the state in force, and again if another one came first.
+// comeback is how long an order waits for a proxy that nobody listens for: it may just be started anew.
+const comeback = 3 * time.Second
+
+// order gives an order that rests on the state in force, and again if another one came first, or if it could not be sent.
 func (c *Client) order(ctx context.Context, path string, about func(revision uint64) any, out any) error {
 	select {
 	case c.orders <- struct{}{}:
@@ -286,23 +291,35 @@ func (c *Client) order(ctx context.Context, path string, about func(revision uin
 		return ctx.Err()
 	}
 	const tries = 100
+	began := time.Now()
 	for try := 1; ; try++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		revision := c.seen.Load()
-		if revision == 0 {
-			st, err := c.status(ctx)
-			if err != nil {
+		err := c.orderOnce(ctx, path, about, out)
+		switch {
+		case errors.Is(err, ErrStale) && try < tries:
+		case errors.Is(err, errUnsent) && time.Since(began) < comeback:
+			if retry.Sleep(ctx, 50*time.Millisecond) != nil {
 				return err
 			}
-			revision = st.Revision
-		}
-		err := c.tell(ctx, path, rand.Text(), about(revision), out)
-		if try == tries || !errors.Is(err, ErrStale) {
+			try = 0
+		default:
 			return err
 		}
 	}
+}
+
+func (c *Client) orderOnce(ctx context.Context, path string, about func(revision uint64) any, out any) error {
+	revision := c.seen.Load()
+	if revision == 0 {
+		st, err := c.status(ctx)
+		if err != nil {
+			return err
+		}
+		revision = st.Revision
+	}
+	return c.tell(ctx, path, rand.Text(), about(revision), out)
 }
 
 // nameOf returns the slot's name, or an error if the context has ended.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +17,9 @@ import (
 )
 
 const maxAnswerText = 64 << 20
+
+// errUnsent says that the proxy could not be connected to.
+var errUnsent = errors.New("nothing was sent")
 
 // ask asks a question, which changes nothing.
 func (c *Client) ask(ctx context.Context, path string, q url.Values, limit time.Duration, out any) error {
@@ -65,8 +69,11 @@ func (c *Client) do(ctx context.Context, r *http.Request, limit time.Duration, c
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		if changes && sent.Load() {
+		switch {
+		case changes && sent.Load():
 			err = fmt.Errorf("%w: %w", abswap.ErrUnknownOutcome, err)
+		case !sent.Load():
+			err = fmt.Errorf("%w: %w", errUnsent, err)
 		}
 		return fmt.Errorf("proxy: client: %s: %s %s: %w", c.cfg.Address, r.Method, r.URL.Path, err)
 	}

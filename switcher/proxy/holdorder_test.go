@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"crypto/rand"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -111,4 +112,35 @@ func TestOrderUnderAHoldThatHasEnded(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "blue", active)
 	assert.Equal(t, http.StatusOK, activate(""))
+}
+
+// TestOrderWaitsForAProxyThatComesBack: between the end of a proxy that was killed and the start of the next one nobody listens.
+func TestOrderWaitsForAProxyThatComesBack(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	c := plane{idlePair(t), l.Addr().String(), rand.Text()}
+	require.NoError(t, l.Close())
+	h, err := proxy.ControlHandler(c.p, proxy.ControlOptions{Token: c.token})
+	require.NoError(t, err)
+	server := proxy.ControlServer(h)
+	over := make(chan error, 1)
+	time.AfterFunc(300*time.Millisecond, func() {
+		l, err := proxy.ListenControl(c.address)
+		if err != nil {
+			over <- err
+			return
+		}
+		over <- server.Serve(l)
+	})
+	t.Cleanup(func() {
+		server.Close()
+		assert.ErrorIs(t, <-over, http.ErrServerClosed)
+	})
+	client := c.client(t)
+	_, err = client.Active(t.Context())
+	require.Error(t, err, "a question is answered at once")
+	require.NoError(t, client.Activate(t.Context(), plain("green")))
+	active, err := c.p.Active(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "green", active)
 }
