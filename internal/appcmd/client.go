@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/abswap/abswap/internal/filelock"
@@ -74,11 +76,26 @@ func (c *Client) Hold(ctx context.Context, f func(ctx context.Context, s *Sessio
 	}
 	defer cancel()
 	lock, err := filelock.Wait(wait, path, 0o666)
+	if errors.Is(err, filelock.ErrHeld) {
+		return fmt.Errorf("lock of appcmd, held by %s: %w", holder(path), err)
+	}
 	if err != nil {
 		return fmt.Errorf("lock of appcmd: %w", err)
 	}
 	defer func() { err = multi.Join(err, lock.Close()) }()
+	if err := lock.SetContent(fmt.Appendf(nil, "process %d\n", os.Getpid())); err != nil {
+		return fmt.Errorf("lock of appcmd: %w", err)
+	}
 	return f(ctx, &Session{c: c})
+}
+
+// holder tells what the holder of the lock wrote into it.
+func holder(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil || len(text) == 0 || len(text) > 100 {
+		return "a process that does not tell"
+	}
+	return strings.TrimSpace(string(text))
 }
 
 // Run runs cmd. A list is tried again for RetryFor while it ends with Conflict or Transient. A command that starts, stops or recycles is
@@ -122,8 +139,7 @@ func (c *Client) Change(ctx context.Context, build Build) (Output, error) {
 			if err != nil {
 				return err
 			}
-			unsure = nil
-			if !ok {
+			if unsure, out = nil, (Output{}); !ok {
 				return nil
 			}
 			out, err = s.Run(ctx, cmd)

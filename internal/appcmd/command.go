@@ -67,9 +67,9 @@ type Command struct {
 }
 
 type arg struct {
-	text   string // all of it
-	shown  string // with secrets masked
-	secret string
+	text    string // all of it
+	shown   string // with secrets masked
+	secrets []string
 }
 
 // Masked stands in a printed command, or in a message of appcmd, where a secret is.
@@ -160,20 +160,22 @@ func typed(a string) string {
 	return `"` + strings.ReplaceAll(a, `"`, `\"`) + strings.Repeat(`\`, slashes) + `"`
 }
 
-// secrets returns the values that must not be seen anywhere.
+// secrets returns the values that must not be seen anywhere, the longest first.
 func (c Command) secrets() []string {
 	var all []string
 	for _, a := range c.args {
-		if a.secret != "" {
-			all = append(all, a.secret)
-		}
+		all = append(all, a.secrets...)
 	}
+	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
 	return all
 }
 
-// hide masks in s the secrets of c.
+// hide masks in s the secrets of c. If one is so short that the rest would tell it, nothing is left of s.
 func (c Command) hide(s string) string {
 	for _, secret := range c.secrets() {
+		if len(secret) < 4 && strings.Contains(s, secret) {
+			return Masked
+		}
 		s = strings.ReplaceAll(s, secret, Masked)
 	}
 	return s
@@ -238,17 +240,17 @@ func (c Command) element(sign string, at Path, item Step) Command {
 		return c.fail(err)
 	}
 	a := plain(sign + text)
-	if secret := item.secretValue(all.secret()); secret != "" {
-		a.secret = secret
-		a.shown = sign + all.masked()
+	for _, s := range all {
+		a.secrets = append(a.secrets, s.secretValues(all.secret())...)
 	}
+	a.shown = sign + all.masked()
 	return c.with(a)
 }
 
 func property(name, value string, secret bool) arg {
 	a := plain(name + ":" + value)
 	if secret && value != "" {
-		a.secret, a.shown = value, name+":"+Masked
+		a.secrets, a.shown = []string{value}, name+":"+Masked
 	}
 	return a
 }

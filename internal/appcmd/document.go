@@ -37,19 +37,21 @@ func (d *Document) Empty() bool {
 // does not know. ErrTruncated if the text ends before it is complete, ErrMalformed if it is not understood; the error never shows values,
 // which may be secrets. The values of passwords are replaced by Hidden.
 func Parse(text string) (*Document, error) {
-	d := &Document{}
-	text = strings.TrimPrefix(text, "\uFEFF")
-	trimmed := strings.TrimLeft(text, " \t\n")
-	var err error
-	if strings.HasPrefix(trimmed, "<") {
-		err = d.readXML(trimmed)
-	} else {
-		err = d.readText(text)
-	}
+	d, err := parse(text)
 	if err != nil {
 		return nil, err
 	}
 	return d, nil
+}
+
+// parse returns, with an error too, what it has read.
+func parse(text string) (*Document, error) {
+	d := &Document{}
+	text = strings.TrimPrefix(text, "\uFEFF")
+	if trimmed := strings.TrimLeft(text, " \t\n"); strings.HasPrefix(trimmed, "<") {
+		return d, d.readXML(trimmed)
+	}
+	return d, d.readText(text)
 }
 
 // ParseValues reads the output of a list with /text:attr: one value a line, for each object one.

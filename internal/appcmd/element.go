@@ -34,6 +34,11 @@ func (e *Element) Attr(name string) (string, bool) {
 	return "", false
 }
 
+func (e *Element) has(name string) bool {
+	_, ok := e.Attr(name)
+	return ok
+}
+
 // Get returns the attribute name; "" if it is not there.
 func (e *Element) Get(name string) string {
 	v, _ := e.Attr(name)

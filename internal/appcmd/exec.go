@@ -54,13 +54,10 @@ func (e *Exec) Run(ctx context.Context, args []string, stdin []byte) ([]byte, ui
 	if err := cmd.Start(); err != nil {
 		return nil, 0, fmt.Errorf("%w: %w", ErrNotStarted, err)
 	}
-	err = t.started()
+	t.started()
 	werr := cmd.Wait()
 	if t.wasKilled(cmd.ProcessState) && ctx.Err() != nil {
 		return nil, 0, fmt.Errorf("killed: %w", context.Cause(ctx))
-	}
-	if err != nil {
-		return nil, 0, err
 	}
 	exit, ok := exitCode(cmd.ProcessState)
 	var exited *exec.ExitError
@@ -70,7 +67,6 @@ func (e *Exec) Run(ctx context.Context, args []string, stdin []byte) ([]byte, ui
 	case werr == nil, errors.As(werr, &exited), errors.Is(werr, ctx.Err()) && ctx.Err() != nil:
 	case errors.Is(werr, exec.ErrWaitDelay):
 		return nil, exit, fmt.Errorf("exit code %d, but something that it began kept its output open: %w", exit, ErrTruncated)
-	case brokenPipe(werr): // it did not read its input, which is its own affair
 	default:
 		return nil, exit, fmt.Errorf("exit code %d: %w", exit, werr)
 	}

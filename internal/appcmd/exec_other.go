@@ -12,12 +12,10 @@ type tree struct{ cmd *exec.Cmd }
 
 func newTree(cmd *exec.Cmd) (*tree, error) { return &tree{cmd}, nil }
 
-func (t *tree) started() error { return nil }
+func (t *tree) started() {}
 
 func (t *tree) kill() error { return t.cmd.Process.Kill() }
 
 func (t *tree) wasKilled(s *os.ProcessState) bool { return !s.Success() }
 
 func (t *tree) close() {}
-
-func brokenPipe(error) bool { return false }

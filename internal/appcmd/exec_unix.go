@@ -17,15 +17,18 @@ func newTree(cmd *exec.Cmd) (*tree, error) {
 	return &tree{cmd}, nil
 }
 
-func (t *tree) started() error { return nil }
+func (t *tree) started() {}
 
 // kill is called before the process is waited for, so its number is still its own, and so is that of its group.
 func (t *tree) kill() error {
 	err := syscall.Kill(-t.cmd.Process.Pid, syscall.SIGKILL)
-	if errors.Is(err, syscall.ESRCH) {
+	switch {
+	case errors.Is(err, syscall.ESRCH):
 		return os.ErrProcessDone
+	case err != nil: // macOS says EPERM of a group in which all have ended
+		return t.cmd.Process.Kill()
 	}
-	return err
+	return nil
 }
 
 func (t *tree) wasKilled(s *os.ProcessState) bool {
@@ -34,5 +37,3 @@ func (t *tree) wasKilled(s *os.ProcessState) bool {
 }
 
 func (t *tree) close() {}
-
-func brokenPipe(err error) bool { return errors.Is(err, syscall.EPIPE) }

@@ -1,7 +1,6 @@
 package appcmd
 
 import (
-	"errors"
 	"os"
 	"os/exec"
 	"sync"
@@ -42,18 +41,18 @@ func newTree(cmd *exec.Cmd) (*tree, error) {
 	return &tree{cmd: cmd, job: job}, nil
 }
 
-// started puts the process into the job. What it began before that is not in it: the real program begins nothing.
-func (t *tree) started() error {
+// started puts the process into the job. What it began before that is not in it: the real program begins nothing. One that has ended
+// already cannot be put there, which is no error.
+func (t *tree) started() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	err := t.cmd.Process.WithHandle(func(h uintptr) {
+	_ = t.cmd.Process.WithHandle(func(h uintptr) {
 		err := windows.AssignProcessToJobObject(t.job, windows.Handle(h))
 		t.entered = err == nil
 	})
 	if t.killed { // before it was in the job
 		_ = windows.TerminateJobObject(t.job, killedCode)
 	}
-	return ignoreDone(err)
 }
 
 func (t *tree) kill() error {
@@ -72,19 +71,8 @@ func (t *tree) kill() error {
 	return os.NewSyscallError("TerminateProcess", err)
 }
 
-func ignoreDone(err error) error {
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil
-	}
-	return err
-}
-
 func (t *tree) wasKilled(s *os.ProcessState) bool {
 	return uint32(s.ExitCode()) == killedCode
 }
 
 func (t *tree) close() { _ = windows.CloseHandle(t.job) }
-
-func brokenPipe(err error) bool {
-	return errors.Is(err, windows.ERROR_BROKEN_PIPE) || errors.Is(err, windows.ERROR_NO_DATA)
-}

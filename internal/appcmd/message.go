@@ -47,15 +47,12 @@ func closing(lines []string, mark string) int {
 
 // findMessage looks for an error in output of any form, also behind other text and in output that is cut off or not understood otherwise.
 func findMessage(text string) (Message, bool) {
-	if !strings.Contains(text, "(") && !strings.Contains(text, "<") {
+	d, err := parse(text)
+	switch {
+	case d.Error != nil: // what was read before it stopped counts
+		return *d.Error, true
+	case err == nil:
 		return Message{}, false
-	}
-	if strings.HasPrefix(strings.TrimSpace(text), "<") {
-		d := &Document{}
-		_ = d.readXML(strings.TrimSpace(text)) // what was read before it stopped counts
-		if d.Error != nil {
-			return *d.Error, true
-		}
 	}
 	lines := strings.Split(text, "\n")
 	for i := range lines {

@@ -148,10 +148,13 @@ func general(name string) bool {
 // isSecret reports whether what has this name is not to be shown.
 func isSecret(name string) bool {
 	name = strings.ToLower(name[strings.LastIndexByte(name, '.')+1:])
+	if name == "passanonymoustoken" { // a bool
+		return false
+	}
 	for _, word := range []string{"password", "passwd", "pwd", "secret", "connectionstring", "accesskey", "apikey", "privatekey", "decryptionkey",
-		"validationkey", "sessionkey", "token"} {
-		if strings.Contains(name, word) {
-			return name != "passanonymoustoken"
+		"validationkey", "token"} {
+		if strings.HasSuffix(name, word) {
+			return true
 		}
 	}
 	return false

@@ -130,12 +130,13 @@ func (s Step) masked(within bool) string {
 	return s.text(true)
 }
 
-// secretValue returns the value in s that is a secret; "": there is none.
-func (s Step) secretValue(within bool) string {
+// secretValues returns the values in s that are secrets.
+func (s Step) secretValues(within bool) []string {
+	var all []string
 	for _, k := range s.keys {
 		if k.value != "" && (isSecret(k.name) || within && strings.EqualFold(k.name, "value")) {
-			return k.value
+			all = append(all, k.value)
 		}
 	}
-	return ""
+	return all
 }

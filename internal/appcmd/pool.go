@@ -54,9 +54,9 @@ func ParseTimeSpan(s string) (time.Duration, error) {
 		text string
 		unit time.Duration
 		most int
-	}{{days, 24 * time.Hour, 100_000}, {hours, time.Hour, 1_000_000}, {parts[1], time.Minute, 59}, {seconds, time.Second, 59}} {
+	}{{days, 24 * time.Hour, 36_500}, {hours, time.Hour, 1_000_000}, {parts[1], time.Minute, 59}, {seconds, time.Second, 59}} {
 		n, err := strconv.Atoi(f.text)
-		if err != nil || n < 0 || n > f.most || f.text[0] == '+' {
+		if err != nil || n > f.most || f.text[0] < '0' {
 			return bad()
 		}
 		total += time.Duration(n) * f.unit
@@ -66,7 +66,7 @@ func ParseTimeSpan(s string) (time.Duration, error) {
 			return bad()
 		}
 		n, err := strconv.Atoi(fraction + "000000000"[len(fraction):])
-		if err != nil || n < 0 || fraction[0] == '+' {
+		if err != nil || fraction[0] < '0' {
 			return bad()
 		}
 		total += time.Duration(n)
@@ -76,7 +76,7 @@ func ParseTimeSpan(s string) (time.Duration, error) {
 
 // FormatTimeSpan writes d as the configuration has it, in whole seconds.
 func FormatTimeSpan(d time.Duration) string {
-	s := int64(d / time.Second)
+	s := max(0, int64(d/time.Second))
 	text := fmt.Sprintf("%02d:%02d:%02d", s/3600%24, s/60%60, s%60)
 	if days := s / 86400; days > 0 {
 		return fmt.Sprintf("%d.%s", days, text)

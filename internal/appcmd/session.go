@@ -113,7 +113,7 @@ func judge(cmd Command, o Output) error {
 		return nil
 	}
 	if cmd.verb == List && o.Exit == 1 && !found { // nothing was found; what else may be printed, the reader of the list looks at
-		if strings.TrimSpace(o.Text) == "" && cmd.id != "" && (cmd.object == SiteObject || cmd.object == PoolObject) {
+		if strings.TrimSpace(o.Text) == "" && (cmd.object == SiteObject || cmd.object == PoolObject) {
 			return &Error{Command: cmd.String(), Exit: 1, Class: NotFound}
 		}
 		return nil
@@ -122,17 +122,15 @@ func judge(cmd Command, o Output) error {
 	switch {
 	case found:
 		e.Message = cmd.hide(m.Text)
-	case !cmd.shows():
+	case cmd.Changes(): // what a list prints may be configuration, with passwords in it
 		e.Message = cmd.hide(oneLine(o.Text))
 	}
-	if cmd.Changes() && e.Class == Transient {
+	// Without a word from appcmd itself it may have been ended by somebody, or have crashed, before or after it did its work.
+	if cmd.Changes() && (e.Class == Transient || e.Class == Other && !found && strings.TrimSpace(o.Text) == "") {
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, e)
 	}
 	return e
 }
-
-// shows reports whether the output may be configuration, which has passwords in it.
-func (c Command) shows() bool { return !c.Changes() }
 
 // list runs a list command and reads what it printed as XML. name is set if it is to be one object: none is NotFound then.
 func (s *Session) list(ctx context.Context, cmd Command, name string) (*Document, error) {
@@ -156,7 +154,8 @@ func (s *Session) list(ctx context.Context, cmd Command, name string) (*Document
 	return doc, nil
 }
 
-// Sites returns all sites with their configuration, in the order in which they are shown.
+// Sites returns all sites with their configuration, in the order in which they are shown. NotFound if appcmd found none and printed nothing
+// at all: a machine without sites is shown as an empty list.
 func (s *Session) Sites(ctx context.Context) ([]Site, error) { return s.sites(ctx, "") }
 
 // Site returns the site that has this name; NotFound if there is none.

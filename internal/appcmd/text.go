@@ -74,6 +74,8 @@ func (d *Document) take(lines []string, first string) (int, error) {
 		return d.takeRecord(lines)
 	case treeStart.MatchString(first) && len(lines) > 1 && startsTree(lines[1]):
 		return d.takeTree(lines)
+	case treeStart.MatchString(first) && strings.TrimSpace(strings.Join(lines[1:], "")) == "":
+		return 0, fmt.Errorf("%s: %w", first, ErrTruncated)
 	}
 	d.Status = append(d.Status, first)
 	return 1, nil

@@ -63,7 +63,11 @@ func (d *Document) takeTree(lines []string) (int, error) {
 
 func takeValue(lines []string) (Attr, int, error) {
 	m := treeKey.FindStringSubmatch(lines[0])
-	if m == nil {
+	switch {
+	case m != nil:
+	case strings.Trim(lines[0], " .") == "": // somebody left lines out
+		return Attr{}, 0, ErrTruncated
+	default:
 		return Attr{}, 0, ErrMalformed
 	}
 	_, rest, _ := strings.Cut(lines[0], m[1]+":")

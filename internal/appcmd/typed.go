@@ -199,6 +199,9 @@ func (d *Document) Pools() ([]Pool, error) {
 		if v, ok := e.Get("RuntimeVersion", "MgdVersion", "managedRuntimeVersion"); ok {
 			p.RuntimeVersion = v
 		}
+		if v := e.get("startMode"); v != "" && !p.Config.has("startMode") {
+			p.StartMode = v
+		}
 		if strings.EqualFold(p.PipelineMode, "ISAPI") { // what it was called before the release
 			p.PipelineMode = "Classic"
 		}
