@@ -22,6 +22,7 @@ import (
 //	never-healthy     it never gets fit
 //	sick-after 300ms  it gets unfit so long after its first request
 //	dies              it ends by itself right after its start
+//	waits             it is not fit until there is a file "go" in its folder
 func appMain() {
 	os.Exit(runApp())
 }
@@ -34,6 +35,7 @@ func runApp() int {
 		fmt.Fprintln(os.Stderr, "this release cannot run")
 		return 3
 	}
+	log := openWorkLog()
 	var first time.Time
 	var mu sync.Mutex
 	mux := http.NewServeMux()
@@ -43,6 +45,10 @@ func runApp() int {
 		sick := false
 		if d, err := time.ParseDuration(after); err == nil && what == "sick-after" {
 			sick = !first.IsZero() && time.Since(first) > d
+		}
+		if what == "waits" {
+			_, err := os.Stat("go")
+			sick = err != nil
 		}
 		if sick || what == "never-healthy" {
 			http.Error(w, "not fit", http.StatusServiceUnavailable)
@@ -58,14 +64,21 @@ func runApp() int {
 			h(w, r)
 		})
 	}
-	work("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, "release %s slot %s\n", release, slot) })
+	work("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		began := time.Now()
+		log.done(release, began)
+		fmt.Fprintf(w, "release %s slot %s\n", release, slot)
+	})
 	work("POST /upload", func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		log.delivered(r.Header.Get(idHeader))
 		sum := sha256.New()
 		n, err := io.Copy(sum, r.Body)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		log.done(release, began)
 		fmt.Fprintf(w, "%d %x\n", n, sum.Sum(nil))
 	})
 	work("POST /die", func(http.ResponseWriter, *http.Request) { os.Exit(4) })

@@ -1,15 +1,10 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +42,7 @@ type scenario struct {
 	verb       []string         // NEXT is the next release
 	legal      []abswap.Outcome // of what was begun and then resumed
 	short      bool             // uploads end within a hold
+	stops      bool             // the old release is not kept warm
 }
 
 func (s scenario) run(t *testing.T) {
@@ -86,8 +82,6 @@ func (s scenario) run(t *testing.T) {
 // kill runs the command once, kills it there, resumes, and judges. It returns false if the command was through before.
 func (s scenario) kill(t *testing.T, m *machine, where string, load *clients) bool {
 	before := m.status(t)
-	serving := servingOf(t, before)
-	old := releaseIn(t, before, serving)
 	args, next := append([]string(nil), s.verb...), ""
 	for i, a := range args {
 		if a == "NEXT" {
@@ -95,7 +89,7 @@ func (s scenario) kill(t *testing.T, m *machine, where string, load *clients) bo
 			args[i] = next
 		}
 	}
-	out, err := m.run(t, where, args...)
+	out, err := m.run(t, killEnv+"="+where, args...)
 	exit, ended := errors.AsType[*exec.ExitError](err)
 	killed := ended && exit.ExitCode() == killedCode
 	if !killed && next == "" || !killed && s.behaviour == "" {
@@ -111,8 +105,18 @@ func (s scenario) kill(t *testing.T, m *machine, where string, load *clients) bo
 	out, err = m.run(t, "", "resume")
 	t.Logf("%s: %v: %s", where, err, lastLine(out))
 
+	s.judge(t, m, fmt.Sprintf("%s, then resume (%v):\n%s", where, err, out), before, begun, next)
+	lost, _ := load.lost()
+	require.Empty(t, lost, where)
+	return killed
+}
+
+// judge says whether the swap that followed on before has come to a legal end, if it begun at all. next is the release that it was to deploy.
+func (s scenario) judge(t *testing.T, m *machine, at string, before *state, begun bool, next string) {
+	t.Helper()
+	serving := servingOf(t, before)
+	old := releaseIn(t, before, serving)
 	st := m.status(t)
-	at := fmt.Sprintf("%s, then resume (%v):\n%s", where, err, out)
 	require.Empty(t, st.Proxy, at)
 	assert.Empty(t, st.Problems, at)
 	require.NotNil(t, st.Newest, at)
@@ -120,135 +124,24 @@ func (s scenario) kill(t *testing.T, m *machine, where string, load *clients) bo
 	if begun {
 		assert.Contains(t, s.legal, st.Newest.Outcome, at)
 	}
-	if begun && st.Newest.Outcome == abswap.OutcomeSucceeded {
+	switch {
+	case begun && st.Newest.Outcome == abswap.OutcomeSucceeded:
 		assert.Equal(t, st.Newest.To, now, at)
 		assert.NotEqual(t, serving, now, at)
 		if next != "" {
 			assert.Equal(t, next, releaseIn(t, st, now), at)
 		}
-		assert.Equal(t, []string{serving}, st.Newest.Retained, at)
-		assert.Equal(t, old, releaseIn(t, st, serving), "%s: the old release is not kept warm", at)
-	} else {
+		if !s.stops {
+			assert.Equal(t, []string{serving}, st.Newest.Retained, at)
+			assert.Equal(t, old, releaseIn(t, st, serving), "%s: the old release is not kept warm", at)
+		}
+	default:
 		assert.Equal(t, serving, now, at)
 		assert.Equal(t, old, releaseIn(t, st, now), at)
 	}
-	if begun && s.legal[0] != abswap.OutcomeSucceeded {
+	if begun && (s.stops || s.legal[0] != abswap.OutcomeSucceeded) {
 		for _, slot := range st.Slots {
 			assert.Equal(t, slot.Name == now, slot.State.Running, "%s: slot %s", at, slot.Name)
 		}
 	}
-	load.mu.Lock()
-	defer load.mu.Unlock()
-	require.Empty(t, load.lost, at)
-	return killed
-}
-
-// machine is one installation of the tool: a folder with its config, and a serve process.
-type machine struct {
-	dir, listen string
-	releases    int
-}
-
-func newMachine(t *testing.T, more string) *machine {
-	listen, err := freeAddress()
-	require.NoError(t, err)
-	dir, err := os.MkdirTemp("", "dt") // a socket's path must be short
-	require.NoError(t, err)
-	m := &machine{dir: dir, listen: listen}
-	deploy := "deploy:\n  soak: 200ms\n"
-	if strings.HasPrefix(more, "soak") {
-		deploy = "deploy:\n"
-	}
-	text := strings.Replace(base, "LISTEN", listen, 1) + deploy + "  " + more + "\n"
-	config := filepath.Join(dir, "deploytool.yaml")
-	require.NoError(t, os.WriteFile(config, []byte(text), 0o600))
-	serve := m.command("", "serve")
-	log, err := os.Create(filepath.Join(dir, "serve.log"))
-	require.NoError(t, err)
-	serve.Stderr = log
-	require.NoError(t, serve.Start())
-	t.Cleanup(func() {
-		serve.Process.Kill()
-		serve.Wait()
-		log.Close()
-		if text, err := os.ReadFile(log.Name()); err == nil && t.Failed() {
-			t.Logf("serve:\n%s", text)
-		}
-		assert.NoError(t, stopApps(config))
-		assert.NoError(t, os.RemoveAll(dir))
-	})
-	return m
-}
-
-// release makes the next release.
-func (m *machine) release(t *testing.T, behaviour string) string {
-	m.releases++
-	id := fmt.Sprintf("r%d", m.releases)
-	dir := filepath.Join(m.dir, "releases", id)
-	require.NoError(t, os.MkdirAll(dir, 0o700))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "behaviour"), []byte(behaviour), 0o600))
-	return id
-}
-
-func (m *machine) command(kill string, args ...string) *exec.Cmd {
-	cmd := exec.Command("deploytool", args...)
-	cmd.Dir = m.dir
-	cmd.Env = append(os.Environ(), killEnv+"="+kill)
-	return cmd
-}
-
-func (m *machine) run(t *testing.T, kill string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := m.command(kill, args...)
-	done := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
-	defer done()
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, ctx.Err(), "%q hangs:\n%s", args, out)
-	return string(out), err
-}
-
-func (m *machine) mustRun(t *testing.T, args ...string) {
-	t.Helper()
-	out, err := m.run(t, "", args...)
-	require.NoError(t, err, "%s", out)
-}
-
-func (m *machine) status(t *testing.T) *state {
-	t.Helper()
-	cmd := m.command("", "status", "-json")
-	out, err := cmd.Output()
-	require.NoError(t, err, "%s", out)
-	st := new(state)
-	require.NoError(t, json.Unmarshal(out, st))
-	return st
-}
-
-// servingOf is the one slot that gets all new work.
-func servingOf(t *testing.T, st *state) string {
-	t.Helper()
-	require.Len(t, st.Weights, 1)
-	for name, part := range st.Weights {
-		require.Equal(t, 100, part)
-		return name
-	}
-	return ""
-}
-
-// releaseIn is the release that runs in a slot and is fit there.
-func releaseIn(t *testing.T, st *state, slot string) string {
-	t.Helper()
-	for _, s := range st.Slots {
-		if s.Name == slot {
-			assert.True(t, s.State.Running, "slot %s", slot)
-			assert.Empty(t, s.Ready, "slot %s", slot)
-			return s.State.Release
-		}
-	}
-	return ""
-}
-
-func lastLine(s string) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return lines[len(lines)-1]
 }

@@ -87,13 +87,15 @@ func (c *config) client() (*proxy.Client, error) {
 func (c *config) swapper(client *proxy.Client, slots []*process.Slot, journal abswap.Journal, tell func(abswap.Event)) *abswap.Swapper {
 	d := c.Deploy
 	s := &abswap.Swapper{
-		Switcher: client,
-		Journal:  journal,
-		Steps:    d.Steps,
-		Soak:     orNone(d.Soak),
-		Drain:    abswap.DrainOptions{Timeout: time.Duration(d.Drain.Timeout), AtDeadline: abswap.AtDeadline(d.Drain.AtDeadline), Grace: orNone(d.Drain.Grace)},
-		Retain:   time.Duration(d.Retain),
-		Occupied: abswap.Occupied(d.Occupied),
+		Switcher:  client,
+		Journal:   journal,
+		Steps:     d.Steps,
+		Soak:      orNone(d.Soak),
+		Exclusive: d.Alone,
+		Hold:      abswap.HoldOptions{Each: time.Duration(d.Hold), Total: time.Duration(d.Hold)},
+		Drain:     abswap.DrainOptions{Timeout: time.Duration(d.Drain.Timeout), AtDeadline: abswap.AtDeadline(d.Drain.AtDeadline), Grace: orNone(d.Drain.Grace)},
+		Retain:    time.Duration(d.Retain),
+		Occupied:  abswap.Occupied(d.Occupied),
 		Timeouts: abswap.Timeouts{Install: orNone(d.Timeouts.Install), Start: orNone(d.Timeouts.Start), Warm: orNone(d.Timeouts.Warm),
 			Ready: orNone(c.App.ReadyTimeout), Shift: orNone(d.Timeouts.Shift), Stop: orNone(d.Timeouts.Stop), Revert: orNone(d.Timeouts.Revert)},
 		OnEvent: tell,
@@ -101,7 +103,7 @@ func (c *config) swapper(client *proxy.Client, slots []*process.Slot, journal ab
 	for _, slot := range slots {
 		s.Slots = append(s.Slots, slot)
 	}
-	if c.ReleaseHeader != "" {
+	if c.ReleaseHeader != "" && !d.Alone { // in an exclusive deploy that question would wait with all other requests
 		s.FrontDoor = c.whoServes
 	}
 	if len(d.Approve) > 0 {
