@@ -153,7 +153,7 @@ func (c Command) String() string {
 
 // typed quotes an argument for a reader. Quotes within it are doubled backslash-quotes, as the program's own rules want it.
 func typed(a string) string {
-	if a != "" && !strings.ContainsAny(a, " \t\"&|<>^()%!'[],;=`*") {
+	if a != "" && !strings.ContainsAny(a, " \t\"&|<>^()%!'[],;=`") {
 		return a
 	}
 	slashes := len(a) - len(strings.TrimRight(a, `\`))
