@@ -1,0 +1,5 @@
+package iistest
+
+type control struct{}
+
+func (c *control) close() error { return nil }
