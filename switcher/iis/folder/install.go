@@ -57,7 +57,7 @@ func (i *Installer) Check(ctx context.Context, r abswap.Release) error {
 	if err != nil {
 		return multi.Join(append(errs, err, i.twin(p))...)
 	}
-	l, err := scan(ctx, root)
+	l, err := i.scan(ctx, root)
 	if err == nil {
 		err = multi.Join(i.space(l), longPaths(p, l))
 	}
@@ -141,7 +141,7 @@ func (i *Installer) confirm(ctx context.Context, p places, m *Manifest, source s
 	if err != nil {
 		return err
 	}
-	l, err := scan(ctx, root)
+	l, err := i.scan(ctx, root)
 	if err == nil {
 		err = i.compareListed(ctx, root, l, nil, m, fmt.Sprintf("what is installed in %q", p.folder), nil)
 	}
@@ -154,7 +154,7 @@ func (i *Installer) confirm(ctx context.Context, p places, m *Manifest, source s
 // create copies the source and gives the copy its name. After an error nothing of it is left.
 func (i *Installer) create(ctx context.Context, p places, src *os.Root, m *Manifest) (err error) {
 	i.progress(Progress{Step: StepScan})
-	l, err := scan(ctx, src)
+	l, err := i.scan(ctx, src)
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (i *Installer) fill(ctx context.Context, p places, src *os.Root, l *listing
 	if err := i.compare(ctx, dst, m, fmt.Sprintf("its source %q", src.Name()), nil); err != nil {
 		return fmt.Errorf("the copy is not good: %w", err)
 	}
-	if err := l.unchanged(ctx, src, m.Files); err != nil {
+	if err := i.unchanged(ctx, src, l, m.Files); err != nil {
 		return err
 	}
 	return flushFolders(dst, l.folders)
@@ -232,7 +232,7 @@ func (i *Installer) copyByTool(ctx context.Context, p places, src, dst *os.Root,
 	}
 	sums := make([]File, len(l.files))
 	err := each(ctx, len(l.files), func(ctx context.Context, n int) (err error) {
-		sums[n], err = hashFile(ctx, src, l.files[n].path)
+		sums[n], err = i.hashFile(ctx, src, l.files[n].path)
 		return err
 	})
 	if err != nil {
@@ -314,7 +314,7 @@ func (i *Installer) manifests() ([]found, error) {
 			continue
 		}
 		p := i.places(id)
-		if m, err := i.load(p); m != nil || err != nil {
+		if m, err := i.load(p); m != nil || err != nil && !errors.Is(err, errOther) {
 			all = append(all, found{p, m, err})
 		}
 	}

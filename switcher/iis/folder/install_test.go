@@ -320,7 +320,7 @@ func TestTheSourceChanges(t *testing.T) {
 		"longer":      func(t *testing.T, s *site) { s.write(t, "wwwroot/css/site.css", "p {}") },
 		"a folder":    func(t *testing.T, s *site) { require.NoError(t, os.Mkdir(filepath.Join(s.source, "new"), 0o755)) },
 		"same size and a newer time": func(t *testing.T, s *site) {
-			require.NoError(t, os.WriteFile(filepath.Join(s.source, "app.dll"), []byte("the applicatioN"), 0o644))
+			put(t, filepath.Join(s.source, "app.dll"), "the applicatioN")
 		},
 	}
 	for name, change := range changes {

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/internal/retry"
 	"github.com/abswap/abswap/switcher/iis/folder"
 )
 
@@ -24,7 +25,7 @@ const patience = 30 * time.Second
 
 // What this binary is when it is started by a test.
 const (
-	envAs   = "FOLDER_TEST_AS" // "install", "tool", "sleeper"
+	envAs   = "FOLDER_TEST_AS" // "install", "tool", "runner", "sleeper"
 	envArgs = "FOLDER_TEST_ARGS"
 )
 
@@ -36,6 +37,15 @@ func TestMain(m *testing.M) {
 		os.Exit(installer())
 	case "tool":
 		os.Exit(tool())
+	case "runner":
+		exe, err := os.Executable()
+		if err == nil {
+			err = os.Setenv(envAs, "tool")
+		}
+		if err == nil {
+			err = folder.Robocopy{Path: exe}.Copy(context.Background(), "/from", "/to")
+		}
+		fmt.Println("it came back", err)
 	case "sleeper":
 		fmt.Println("sleeper", os.Getpid())
 		time.Sleep(10 * patience)
@@ -49,7 +59,7 @@ func installer() int {
 	in, err := folder.New(folder.Config{Parent: args[0], Name: "MySite", OnProgress: func(p folder.Progress) {
 		if p.Step == stopAt && p.Files >= files {
 			fmt.Println("stopped")
-			select {}
+			time.Sleep(10 * patience)
 		}
 	}})
 	if err == nil {
@@ -107,9 +117,19 @@ func (s *site) write(t *testing.T, name, text string) {
 	t.Helper()
 	path := filepath.Join(s.source, filepath.FromSlash(name))
 	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
-	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	put(t, path, text)
 	then := time.Now().Add(-time.Hour).Truncate(time.Second)
 	require.NoError(t, os.Chtimes(path, then, then))
+}
+
+// put writes a file, which Windows refuses while the file is being copied.
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	require.NoError(t, retry.Do(ctx, retry.Policy{First: time.Millisecond}, func(context.Context) error {
+		return os.WriteFile(path, []byte(text), 0o644)
+	}))
 }
 
 func (s *site) installer(t *testing.T) *folder.Installer {

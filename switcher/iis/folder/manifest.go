@@ -120,6 +120,9 @@ func checkPath(path string) error {
 	return nil
 }
 
+// errOther marks a manifest of another Name, which two Names of which one begins like the other can find in each other's place.
+var errOther = errors.New("it is another's")
+
 // save writes the manifest to its place.
 func (m *Manifest) save(p places) error {
 	data, err := m.encode()
@@ -140,7 +143,7 @@ func (i *Installer) load(p places) (*Manifest, error) {
 	}
 	m, err := ParseManifest(data)
 	if err == nil && (m.Name != i.cfg.Name || m.Release != p.id) {
-		err = fmt.Errorf("%w: it belongs to release %q of %q", ErrManifest, m.Release, m.Name)
+		err = fmt.Errorf("%w: %w, release %q of %q", ErrManifest, errOther, m.Release, m.Name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", p.manifest, err)

@@ -91,8 +91,10 @@ func inside(folder, path string) bool {
 	}
 }
 
-// scan lists a source. The error wraps ErrSource or ErrLink and tells all that keeps it from being installed, up to a bound.
-func scan(ctx context.Context, root *os.Root) (*listing, error) {
+// scan lists a source. The error wraps ErrSource, ErrLink or ErrInUse and tells all that keeps it from being installed, up to a bound.
+func (i *Installer) scan(ctx context.Context, root *os.Root) (*listing, error) {
+	hurried := &Installer{} // once one file stayed in use, the others are not waited for
+	patient := i
 	l := &listing{taken: time.Now()}
 	var errs []error
 	add := func(sentinel error, format string, args ...any) {
@@ -122,8 +124,15 @@ func scan(ctx context.Context, root *os.Root) (*listing, error) {
 		case typ.IsDir():
 			l.folders = append(l.folders, name)
 		case typ == 0 || typ == fs.ModeSymlink:
-			info, err := root.Stat(name) // what a directory lists on Windows may be old
+			var info fs.FileInfo
+			err := patient.patiently(ctx, open, func() (err error) {
+				info, err = root.Stat(name) // what a directory lists on Windows may be old
+				return err
+			})
 			switch {
+			case errors.Is(err, ErrInUse):
+				patient = hurried
+				add(ErrSource, "%w", err)
 			case err != nil && typ == fs.ModeSymlink:
 				add(ErrLink, "%q: %w", name, err)
 			case err != nil:
@@ -154,8 +163,8 @@ func scan(ctx context.Context, root *os.Root) (*listing, error) {
 
 // unchanged lists the source again; the error wraps ErrChanged if it is not what l and sums say. A file that had been changed just before
 // it was listed is read again: one more change could have left it the same time and size.
-func (l *listing) unchanged(ctx context.Context, root *os.Root, sums []File) error {
-	now, err := scan(ctx, root)
+func (i *Installer) unchanged(ctx context.Context, root *os.Root, l *listing, sums []File) error {
+	now, err := i.scan(ctx, root)
 	if cerr := context.Cause(ctx); cerr != nil {
 		return cerr
 	}
@@ -181,7 +190,7 @@ func (l *listing) unchanged(ctx context.Context, root *os.Root, sums []File) err
 		if e.time.Before(l.taken.Add(-fresh)) {
 			continue
 		}
-		f, err := hashFile(ctx, root, e.path)
+		f, err := i.hashFile(ctx, root, e.path)
 		if err != nil {
 			return err
 		}
@@ -234,8 +243,12 @@ func (e *DiffError) folders(was, is []string) {
 }
 
 // hashFile reads a file within root and returns its size and hash.
-func hashFile(ctx context.Context, root *os.Root, name string) (File, error) {
-	f, err := root.Open(name)
+func (i *Installer) hashFile(ctx context.Context, root *os.Root, name string) (File, error) {
+	var f *os.File
+	err := i.patiently(ctx, open, func() (err error) {
+		f, err = root.Open(name)
+		return err
+	})
 	if err != nil {
 		return File{}, err
 	}

@@ -93,7 +93,7 @@ func (i *Installer) compareListed(ctx context.Context, root *os.Root, l *listing
 			j.done(same[n].Size)
 			return nil
 		}
-		is, err := hashFile(ctx, root, same[n].Path)
+		is, err := i.hashFile(ctx, root, same[n].Path)
 		if err != nil {
 			return err
 		}

@@ -28,6 +28,8 @@ type WebConfig struct {
 	// What holds for the whole application first, then what holds for one path, in the order of the file.
 	Limits []PathLimits
 
+	// What follows is told of the whole application alone.
+
 	Initialization *Initialization // nil: none
 
 	HostingShutdown *time.Duration // <hostingEnvironment shutdownTimeout>: how long the old application may finish its requests; documented default 30s
@@ -188,6 +190,7 @@ func (p *parser) start(line int, tok xml.StartElement) {
 	if a.values["configSource"] != "" {
 		p.conf.External = append(p.conf.External, section)
 	}
+	whole := p.location == ""
 	switch section {
 	case "system.webServer/aspNetCore":
 		p.core(a)
@@ -205,16 +208,23 @@ func (p *parser) start(line int, tok xml.StartElement) {
 		l := p.limits()
 		l.MaxRequestLength = a.number("maxRequestLength", 1024)
 		l.ExecutionTimeout = a.duration("executionTimeout", time.Second)
-		p.conf.RuntimeShutdown = a.duration("shutdownTimeout", time.Second)
+		if d := a.duration("shutdownTimeout", time.Second); whole {
+			p.conf.RuntimeShutdown = d
+		}
 	case "system.web/hostingEnvironment":
-		p.conf.HostingShutdown = a.duration("shutdownTimeout", time.Second)
+		if d := a.duration("shutdownTimeout", time.Second); whole {
+			p.conf.HostingShutdown = d
+		}
 	case "system.web/compilation":
-		p.conf.Debug = a.flag("debug")
+		p.conf.Debug = a.flag("debug") && whole || p.conf.Debug
 	case "system.webServer/applicationInitialization":
+		if !whole {
+			return
+		}
 		p.conf.Initialization = &Initialization{AfterRestart: a.flag("doAppInitAfterRestart"), SkipManaged: a.flag("skipManagedModules"),
 			RemapTo: a.values["remapManagedRequestsTo"]}
 	case "system.webServer/applicationInitialization/add":
-		if i := p.conf.Initialization; i != nil && a.values["initializationPage"] != "" {
+		if i := p.conf.Initialization; whole && i != nil && a.values["initializationPage"] != "" {
 			i.Pages = append(i.Pages, a.values["initializationPage"])
 		}
 	}
