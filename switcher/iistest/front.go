@@ -79,7 +79,9 @@ func (s *Server) port(at endpoint) (*port, error) {
 	p := &port{s: s, at: at, ln: ln, done: make(chan struct{}), conns: map[net.Conn]*conn{}}
 	p.server = &http.Server{
 		Handler: p, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute, ConnState: p.connState,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, p.add(c)) },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, p.add(c))
+		},
 	}
 	s.ports[at] = p
 	go func() {

@@ -149,11 +149,24 @@ func walkFull(at cursor, zero *bytexml.Node, attr func(name, value string), chil
 	for _, c := range at.node.Children {
 		switch {
 		case at.schema.item != nil && c.Name == at.schema.item.name:
-			child(c.Name, cursor{c, at.schema.item}, nil)
+			child(c.Name, cursor{c, at.schema.item}, defaultsOf(c, at.schema.item))
 		case at.schema.child(c.Name) == nil:
 			child(c.Name, cursor{c, nil}, nil) // what the schema does not know
 		}
 	}
+}
+
+// defaultsOf finds the element with the defaults of a collection's member: the nearest one outward.
+func defaultsOf(n *bytexml.Node, schema *element) *bytexml.Node {
+	if schema.defaults == "" {
+		return nil
+	}
+	for p := n.Parent; p != nil; p = p.Parent {
+		if z := p.Child(schema.defaults); z != nil {
+			return z
+		}
+	}
+	return nil
 }
 
 // fullXML writes an element with its defaults as XML.

@@ -355,7 +355,7 @@ func (f *file) value(base cursor, defaults *bytexml.Node, path string) (string, 
 			if !ok {
 				return "", false
 			}
-			at, defaults = item, nil
+			at, defaults = item, defaultsOf(item.node, item.schema)
 			continue
 		}
 		sub := at.schema.child(st.name)

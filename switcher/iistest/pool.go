@@ -15,7 +15,7 @@ type pool struct {
 	current *worker              // pulls from the queue; may still be starting
 	next    *worker              // starts to take over from current
 	blocked *worker              // must be gone before the next one starts
-	ended   time.Time // when it was Stopped
+	ended   time.Time            // when it was Stopped
 	crashes []time.Time
 }
 

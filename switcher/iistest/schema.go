@@ -33,7 +33,6 @@ type element struct {
 	keys     []string // attributes that make an item unique
 	// defaults names the element beside the items of the collection that holds their defaults, as siteDefaults does.
 	defaults string
-	items    string // "": the items are direct children
 }
 
 func (e *element) attr(name string) *attribute {
