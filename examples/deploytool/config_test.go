@@ -16,7 +16,14 @@ func TestExampleConfigHoldsTheDefaults(t *testing.T) {
 	require.NoError(t, err)
 	want := defaults()
 	want.file = got.file
-	want.Listen, want.State, want.Releases, want.Control = "0.0.0.0:8080", "/var/lib/deploytool", "/srv/releases", "unix:/var/lib/deploytool/control.sock"
+	here := func(path string) string { // what is absolute on one system is not on another
+		if path = filepath.FromSlash(path); filepath.IsAbs(path) {
+			return path
+		}
+		return filepath.Join(filepath.Dir(got.file), path)
+	}
+	want.Listen, want.State, want.Releases = "0.0.0.0:8080", here("/var/lib/deploytool"), here("/srv/releases")
+	want.Control = "unix:" + here("/var/lib/deploytool/control.sock")
 	want.Slots = []slotConfig{{Name: "blue"}, {Name: "green"}}
 	want.App.Command = []string{"./server"}
 	// Empty lists and sections stand in the file.
@@ -75,9 +82,12 @@ func TestBadConfigs(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Chdir(t.TempDir())
+			dir, err := os.MkdirTemp("", "c") // a socket's path must be short
+			require.NoError(t, err)
+			t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+			t.Chdir(dir)
 			require.NoError(t, os.WriteFile("c.yaml", []byte(tt.text), 0o600))
-			_, err := loadConfig("c.yaml")
+			_, err = loadConfig("c.yaml")
 			require.Error(t, err)
 			lines := strings.Split(err.Error(), "\n")
 			require.Len(t, lines, len(tt.want), "%s", err)

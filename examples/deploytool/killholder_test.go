@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 // release, when the hold has lasted as long as it was meant to, or when its owner has not been heard of for too long. None is lost, and none
 // has waited longer than that.
 func TestToolKilledWhileItHolds(t *testing.T) {
+	t.Parallel()
 	const lease = 5 * time.Second // what the control plane grants by default
 	for _, tt := range []struct {
 		name, when string
@@ -58,15 +60,15 @@ func killWhileItHolds(t *testing.T, m *machine, load *clients, when string, phas
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	started := make(chan struct{})
-	waiting := 0
+	var most atomic.Int64 // of those that waited
 	env := newReferee(t, func(c call) {
-		if waiting > 0 || c.when != when || c.kind != abswap.RecordOutcome || c.phase != phase {
+		if most.Load() > 0 || c.when != when || c.kind != abswap.RecordOutcome || c.phase != phase {
 			return
 		}
 		<-started
 		load.burst(40)
-		for end := time.Now().Add(20 * time.Second); waiting < 40 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-			waiting = max(waiting, m.held(t))
+		for end := time.Now().Add(20 * time.Second); most.Load() < 40 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			most.Store(max(most.Load(), int64(m.held(t))))
 		}
 		cmd.Process.Kill()
 	})
@@ -75,7 +77,8 @@ func killWhileItHolds(t *testing.T, m *machine, load *clients, when string, phas
 	close(started)
 	wait(t, cmd, &out)
 	killed := time.Now()
-	require.GreaterOrEqual(t, waiting, 40, "%s", out.String())
+	waiting := most.Load()
+	require.GreaterOrEqual(t, waiting, int64(40), "%s", out.String())
 	soon(t, "requests go on", func() bool { return m.held(t) == 0 })
 	t.Logf("killed after %s: %d requests went on %s later", phase, waiting, time.Since(killed).Round(10*time.Millisecond))
 

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,6 +109,7 @@ func TestFrontDoorKilledDuringADeploy(t *testing.T) { testKills(t, false) }
 func TestToolAndFrontDoorKilled(t *testing.T) { testKills(t, true) }
 
 func testKills(t *testing.T, both bool) {
+	t.Parallel()
 	for _, s := range []doorScenario{
 		{scenario: scenario{name: "deploy", stops: true}, more: []string{"retain: 0s"}},
 		{scenario: scenario{name: "weighted"}, more: []string{"steps: [30]"}},
@@ -173,15 +175,19 @@ func (s doorScenario) round(t *testing.T, m *machine, load *clients, n int, when
 	cmd := m.command("deploy", next)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	lasts := 1200 * time.Millisecond
+	if s.short {
+		lasts = 300 * time.Millisecond
+	}
 	started := make(chan struct{})
-	var at string
+	var met atomic.Value // the call at which it was killed, as text
 	var killing sync.WaitGroup
 	env := newReferee(t, func(c call) {
 		if c.n != n || c.when == "locked" || c.when != "before" != (when != "before") {
 			return
 		}
 		<-started
-		at = fmt.Sprintf("%s %s", when, c)
+		met.Store(fmt.Sprintf("%s: %s", when, c))
 		switch {
 		case both:
 			killing.Go(func() { m.killServe() })
@@ -194,32 +200,27 @@ func (s doorScenario) round(t *testing.T, m *machine, load *clients, n int, when
 		default:
 			m.killServe()
 		}
+		load.upload(lasts) // what comes now is not cut any more
 	})
 	cmd.Env = append(os.Environ(), env)
-	lasts := 1200 * time.Millisecond
-	if s.short {
-		lasts = 300 * time.Millisecond
-	}
 	load.upload(lasts)
 	began := time.Now()
 	require.NoError(t, cmd.Start())
 	close(started)
-	if at == "" {
-		for name := range load.releasesBetween(rested, began) {
-			assert.Equal(t, old, name, "nothing has moved")
-		}
+	for name := range load.releasesBetween(rested, began) {
+		assert.Equal(t, old, name, "nothing has moved")
 	}
 	err := wait(t, cmd, &out)
 	killing.Wait()
 	m.up(t)
-	if at == "" { // it was through before
+	at, killed := met.Load().(string)
+	if !killed { // it was through before
 		require.NoError(t, err, "%s", out.String())
 		return abswap.OutcomeSucceeded, false
 	}
 	if !both {
 		require.Contains(t, []int{exitOK, exitDiscarded, exitRolledBack, exitDraining}, exitOf(err), "%s: %v\n%s", at, err, out.String())
 	}
-	load.upload(lasts) // what comes now is not cut any more
 	mid := m.status(t)
 	assert.Nil(t, mid.Owner, at)
 	begun := mid.Newest != nil && (before.Newest == nil || mid.Newest.ID != before.Newest.ID)

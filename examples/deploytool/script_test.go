@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the stories in testdata/script on the tool as it is shipped.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
 		Setup: setUp,
