@@ -8,9 +8,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/switcher/iis"
@@ -163,6 +167,11 @@ func (s setting) open() (_ *box, err error) {
 		b.apps[slot] = switchertest.NewApp(slot)
 		b.direct = append(b.direct, httptest.NewServer(b.apps[slot]))
 	}
+	s.stagedApart = s.stagedApart || s.mode == iis.CoreInProcess
+	s.quirks.QueueDwell = 2 * time.Second
+	if s.quirks.AddAndRemoveRefused == iistest.On {
+		s.accept.TwoCommits = true
+	}
 	scale := s.scale
 	if scale == 0 {
 		scale = 0.001
@@ -275,7 +284,7 @@ func (s setting) rig(context.Context) (switchertest.Rig, error) {
 	site := &switchertest.Site{Front: front, Host: host, Slots: map[string]string{"blue": b.direct[0].URL, "green": b.direct[1].URL}}
 	r := site.Rig()
 	r.Switcher, r.Drainer, r.Blue, r.Green = b.sw, b.drainer, b.blue, b.green
-	r.Load, r.Settle = 240, 250*time.Millisecond
+	r.Load, r.Settle, r.Patience = 240, 250*time.Millisecond, 15*time.Second
 	r.Rest = b.rest
 	r.Disturb = func(ctx context.Context, slot string) error { return b.disturb(ctx, s.strategy, slot) }
 	r.Close = func() error { return errors.Join(site.Close(), b.close()) }
@@ -323,17 +332,29 @@ func (b *box) disturb(ctx context.Context, strategy iis.Strategy, slot string) e
 	return errors.Join(errs...)
 }
 
-// rest is the configuration without what a switch is about.
+// rest is the configuration without what a switch is about: the root of the public site, the public bindings, and serverAutoStart of live sites.
 func (b *box) rest(context.Context) (string, error) {
 	data, err := os.ReadFile(b.srv.ConfigPath())
 	if err != nil {
 		return "", err
 	}
-	var rest []string
-	for line := range strings.Lines(string(data)) {
-		if !strings.Contains(line, `"MySite`) || strings.Contains(line, "<add name=") {
-			rest = append(rest, line)
-		}
+	text := strings.Join(strings.Fields(string(data)), " ")
+	for _, cut := range []struct{ find, put string }{
+		{`(<site name="MySite" [^>]*> ?<application path="/" applicationPool=)"[^"]*"`, "$1"},
+		{`(<site name="MySite" [^>]*> ?<application path="/" applicationPool=> ?<virtualDirectory path="/" physicalPath=)"[^"]*"`, "$1"},
+		{`(<site name="MySite-[a-z]*-live" [^>]*serverAutoStart=)"[^"]*"`, "$1"},
+		{`(?i)<binding protocol="http" bindingInformation="\*:80:` + host + `" ?/>`, ""},
+		{`> <`, "><"},
+	} {
+		text = regexp.MustCompile(cut.find).ReplaceAllString(text, cut.put)
 	}
-	return strings.Join(rest, ""), nil
+	return text, nil
+}
+
+// readDoc is the package's comment without the signs of one.
+func readDoc(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile("doc.go")
+	require.NoError(t, err)
+	return string(data)
 }
