@@ -162,10 +162,8 @@ func (r *run) parse() error {
 		}
 	}
 	if slices.Contains(args, "/?") || slices.Contains(args, "-?") || len(words) == 0 {
-		r.out.WriteString("General purpose IIS command line administration tool.\r\r\n\r\r\nAPPCMD (command) (object-type) <identifier> </parameter1:value1 ...>\r\r\n")
-		r.exit = 1
-		r.object = "HELP"
-		return nil
+		return &failure{exit: 1, usage: true,
+			format: "General purpose IIS command line administration tool.\n\nAPPCMD (command) (object-type) <identifier> </parameter1:value1 ...>"}
 	}
 	r.verb = strings.ToUpper(words[0])
 	if len(words) < 2 {
@@ -268,9 +266,6 @@ func (r *run) runtime() bool {
 }
 
 func (r *run) dispatch() error {
-	if r.object == "HELP" {
-		return nil
-	}
 	s := r.s
 	s.mu.Lock()
 	up, elevation, noMonitor := s.up, s.elevation, s.noMonitor

@@ -14,14 +14,14 @@ func (r *run) workers() ([]object, *file, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []object
-	for _, p := range s.pools {
+	for p := range s.everyPool() {
 		for w := range p.workers {
 			pid := strconv.Itoa(w.pid)
-			if w.state == launching || r.hasID && r.id != pid {
+			if r.hasID && r.id != pid {
 				continue
 			}
-			all = append(all, object{tag: "WP", id: pid, short: [][2]string{{"applicationPool", p.conf.name}},
-				attrs: [][2]string{{"WP.NAME", pid}, {"APPPOOL.NAME", p.conf.name}}})
+			all = append(all, object{tag: "WP", id: pid, short: [][2]string{{"applicationPool", p.name}},
+				attrs: [][2]string{{"WP.NAME", pid}, {"APPPOOL.NAME", p.name}}})
 		}
 	}
 	slices.SortFunc(all, func(a, b object) int { return cmp.Or(cmp.Compare(len(a.id), len(b.id)), strings.Compare(a.id, b.id)) })
@@ -42,7 +42,7 @@ func (r *run) requests() ([]object, *file, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []object
-	for _, p := range s.pools {
+	for p := range s.everyPool() {
 		for w := range p.workers {
 			for q := range w.requests {
 				took := int(s.emulated(time.Since(q.begin)).Milliseconds())
@@ -78,7 +78,7 @@ func (s *Server) requestObject(q *request, took int) object {
 		tag: "REQUEST", id: q.id, comma: ", ",
 		short: [][2]string{{"url", q.verb + " " + q.url}, {"time", ms + " msec"}, {"client", client}, {"stage", stage}, {"module", module}},
 		attrs: [][2]string{
-			{"REQUEST.NAME", q.id}, {"SITE.ID", strconv.Itoa(q.key.site)}, {"WP.NAME", strconv.Itoa(q.worker.pid)}, {"APPPOOL.NAME", q.worker.pool.conf.name},
+			{"REQUEST.NAME", q.id}, {"SITE.ID", strconv.Itoa(q.key.site)}, {"WP.NAME", strconv.Itoa(q.worker.pid)}, {"APPPOOL.NAME", q.worker.pool.name},
 			{url, q.url}, {verb, q.verb}, {ip, q.client}, {stageName, stage}, {moduleName, module}, {elapsed, ms},
 		},
 		hidden: [][2]string{{"SITE.NAME", q.site.conf.name}},

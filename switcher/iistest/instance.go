@@ -339,7 +339,7 @@ func (s *Server) restartCore(old, next *hostConf) {
 
 // eachInstance calls f for all running applications; f may end them.
 func (s *Server) eachInstance(f func(*instance)) {
-	for _, p := range s.pools {
+	for p := range s.everyPool() {
 		for w := range p.workers {
 			if w.state != running && w.state != launching {
 				continue

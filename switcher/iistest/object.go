@@ -137,6 +137,9 @@ func walkFull(at cursor, zero *bytexml.Node, attr func(name, value string), chil
 		if at.node != nil {
 			c.node = at.node.Child(sub.name)
 		}
+		if sub.sparse && c.node == nil {
+			continue
+		}
 		var z *bytexml.Node
 		if zero != nil {
 			z = zero.Child(sub.name)

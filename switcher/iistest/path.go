@@ -309,7 +309,7 @@ func (f *file) addItem(at cursor, st step) error {
 	if _, there := at.item(unique); there {
 		return duplicateItem(e.Name, unique)
 	}
-	index := len(at.node.Children)
+	index := lastItem(at.node, e.Name)
 	if n, err := strconv.Atoi(st.at); err == nil {
 		index = n
 	} else if st.at == "start" {

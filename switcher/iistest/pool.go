@@ -1,13 +1,14 @@
 package iistest
 
 import (
-	"strings"
+	"iter"
 	"time"
 )
 
 // pool is the runtime side of an application pool: a request queue of HTTP.sys and the worker processes that pull from it. mu of the Server
 // guards it.
 type pool struct {
+	name    string // never changes
 	conf    poolConf
 	state   state
 	queue   map[*request]struct{}
@@ -20,10 +21,8 @@ type pool struct {
 }
 
 func newPool(conf poolConf) *pool {
-	return &pool{conf: conf, state: stopped, queue: map[*request]struct{}{}, workers: map[*worker]struct{}{}}
+	return &pool{name: conf.name, conf: conf, state: stopped, queue: map[*request]struct{}{}, workers: map[*worker]struct{}{}}
 }
-
-func (p *pool) key() string { return strings.ToLower(p.conf.name) }
 
 // startPool puts a stopped pool into service.
 func (s *Server) startPool(p *pool) {
@@ -61,6 +60,7 @@ func (s *Server) settleStop(p *pool) {
 	}
 	p.state = stopped
 	p.ended = time.Now()
+	delete(s.leaving, p)
 	s.wake()
 }
 
@@ -110,5 +110,21 @@ func (s *Server) crashed(p *pool) {
 	}
 	if p.conf.alwaysRunning {
 		s.ensureWorker(p)
+	}
+}
+
+// everyPool goes through all pools, also those that are in no configuration any more and still have worker processes. mu is held.
+func (s *Server) everyPool() iter.Seq[*pool] {
+	return func(yield func(*pool) bool) {
+		for _, p := range s.pools {
+			if !yield(p) {
+				return
+			}
+		}
+		for p := range s.leaving {
+			if !yield(p) {
+				return
+			}
+		}
 	}
 }

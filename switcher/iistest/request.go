@@ -133,7 +133,7 @@ func (p *port) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, fmt.Sprintf("HTTP Error %d - the application did not start", status), status)
 		return
 	}
-	ctx = context.WithValue(ctx, originKey{}, Origin{req.worker.pid, req.worker.pool.conf.name, req.key.site, t.conf.name, app.path})
+	ctx = context.WithValue(ctx, originKey{}, Origin{req.worker.pid, req.worker.pool.name, req.key.site, t.conf.name, app.path})
 	s.call(h, &response{ResponseWriter: rw, s: s, req: req}, r.WithContext(ctx), req)
 }
 
@@ -163,7 +163,7 @@ func (s *Server) pull(ctx context.Context, pl *pool, req *request, app appConf) 
 			w.requests[req] = struct{}{}
 			folder := s.folder(app.root())
 			if now := s.sites[req.key.site]; now != nil { // it may have changed while the request waited
-				if a, ok := now.conf.app(app.path); ok && (strings.EqualFold(a.pool, pl.conf.name) || s.q.OldWorkerSeesPathChange == On) {
+				if a, ok := now.conf.app(app.path); ok && (strings.EqualFold(a.pool, pl.name) || s.q.OldWorkerSeesPathChange == On) {
 					folder = s.folder(a.root())
 				}
 			}

@@ -33,6 +33,8 @@ type element struct {
 	keys     []string // attributes that make an item unique
 	// defaults names the element beside the items of the collection that holds their defaults, as siteDefaults does.
 	defaults string
+	// sparse: shown where it is written only.
+	sparse bool
 }
 
 func (e *element) attr(name string) *attribute {
@@ -109,8 +111,10 @@ func sitesSchema() *element {
 		}}
 	// Defaults stand beside the sites, at every level of nesting.
 	bare := func(name string, like *element) *element {
-		return &element{name: name, attrs: like.attrs, children: like.children}
+		return &element{name: name, attrs: like.attrs, children: like.children, sparse: true}
 	}
+	app.children = []*element{bare("virtualDirectoryDefaults", vdir)}
+	site.children = append(site.children, bare("applicationDefaults", app), app.children[0])
 	return &element{name: "sites", item: site, children: []*element{
 		bare("siteDefaults", site), bare("applicationDefaults", app), bare("virtualDirectoryDefaults", vdir),
 	}}
@@ -136,7 +140,7 @@ func poolsSchema() *element {
 			{name: "environmentVariables", item: &element{name: "add", keys: []string{"name"}, attrs: attrs("name= value=")}},
 		}}
 	return &element{name: "applicationPools", item: pool,
-		children: []*element{{name: "applicationPoolDefaults", attrs: pool.attrs, children: pool.children}}}
+		children: []*element{{name: "applicationPoolDefaults", sparse: true, attrs: pool.attrs, children: pool.children}}}
 }
 
 // itemName is the element name of a collection's members where the schema is not known.

@@ -41,7 +41,8 @@ type Server struct {
 	applied     []byte        // what the runtime follows
 	conf        *hostConf     // the same, read
 	sites       map[int]*site
-	pools       map[string]*pool // by lower-case name
+	pools       map[string]*pool   // by lower-case name
+	leaving     map[*pool]struct{} // out of the configuration, with worker processes that still end
 	table       []registration
 	ports       map[endpoint]*port
 	certs       map[string]*tls.Certificate // of HTTP.sys, by "host:port" or "ip:port"
@@ -68,7 +69,7 @@ func New(cfg Config) (_ *Server, err error) {
 	}
 	s := &Server{
 		cfg: cfg, q: cfg.Quirks, dir: cfg.Dir, poke: make(chan struct{}, 1), changed: make(chan struct{}),
-		sites: map[int]*site{}, pools: map[string]*pool{}, ports: map[endpoint]*port{}, certs: map[string]*tls.Certificate{},
+		sites: map[int]*site{}, pools: map[string]*pool{}, leaving: map[*pool]struct{}{}, ports: map[endpoint]*port{}, certs: map[string]*tls.Certificate{},
 		lastPID: 4000, lastRequest: 0x4000000080000000, elevation: cfg.Elevation, noMonitor: cfg.NoRequestMonitor,
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
@@ -188,7 +189,7 @@ func (s *Server) StopService(ctx context.Context) error {
 	s.rebuild()
 	s.mu.Unlock()
 	err := s.await(ctx, func() bool {
-		for _, p := range s.pools {
+		for p := range s.everyPool() {
 			if p.state != stopped {
 				return false
 			}

@@ -42,7 +42,7 @@ func (s *Server) down() {
 	for _, t := range s.sites {
 		t.state = stopped
 	}
-	for _, p := range s.pools {
+	for p := range s.everyPool() {
 		p.state = stopped
 		for r := range p.queue {
 			r.cutNow()
@@ -51,6 +51,7 @@ func (s *Server) down() {
 			s.kill(w)
 		}
 	}
+	clear(s.leaving)
 	for _, p := range s.ports {
 		p.dropAll()
 	}
@@ -112,8 +113,12 @@ func (s *Server) applyPools(next *hostConf) {
 	}
 	for key, p := range maps.Clone(s.pools) {
 		if !known[key] {
-			s.stopPool(p)
+			s.leaving[p] = struct{}{}
 			delete(s.pools, key)
+			s.stopPool(p)
+			if p.state == stopped {
+				delete(s.leaving, p)
+			}
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package iistest
 
 import (
-	"context"
 	"strings"
 	"time"
 )
@@ -35,7 +34,7 @@ func (s *Server) startWorker(p *pool) *worker {
 	s.lastPID += 4
 	w := &worker{pid: s.lastPID, pool: p, instances: map[appKey]*instance{}, requests: map[*request]struct{}{}, warm: map[string]bool{}}
 	p.workers[w] = struct{}{}
-	s.cfg.Logger.Debug("worker process starts", "pool", p.conf.name, "pid", w.pid)
+	s.cfg.Logger.Debug("worker process starts", "pool", p.name, "pid", w.pid)
 	s.wg.Go(func() {
 		if !s.sleep(s.ctx, s.cfg.WorkerStart) {
 			return
@@ -80,7 +79,7 @@ func (s *Server) preload(w *worker) []*instance {
 	var all []*instance
 	for _, t := range s.sites {
 		for _, a := range t.conf.apps {
-			if t.state == started && a.preload && strings.EqualFold(a.pool, w.pool.conf.name) {
+			if t.state == started && a.preload && strings.EqualFold(a.pool, w.pool.name) {
 				all = append(all, s.instance(w, appKey{t.conf.id, strings.ToLower(a.path)}, s.folder(a.root())))
 			}
 		}
@@ -95,7 +94,7 @@ func (s *Server) retire(w *worker) {
 	}
 	idle := w.state == launching
 	w.state = ending
-	s.cfg.Logger.Debug("worker process ends", "pool", w.pool.conf.name, "pid", w.pid, "requests", len(w.requests))
+	s.cfg.Logger.Debug("worker process ends", "pool", w.pool.name, "pid", w.pid, "requests", len(w.requests))
 	if idle {
 		s.kill(w)
 		return
@@ -155,7 +154,7 @@ func (s *Server) kill(w *worker) {
 func (s *Server) CrashWorker(pid int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.pools {
+	for p := range s.everyPool() {
 		for w := range p.workers {
 			if w.pid == pid && w.state != gone {
 				s.kill(w)
@@ -172,7 +171,7 @@ func (s *Server) CrashWorker(pid int) bool {
 // look does what goes by the clock or by files in release folders: idle worker processes end, applications follow app_offline.htm and
 // web.config. mu is held.
 func (s *Server) look() {
-	for _, p := range s.pools {
+	for p := range s.everyPool() {
 		if w := p.current; w != nil && w.state == running && p.next == nil && len(w.requests) == 0 && !p.conf.alwaysRunning && p.conf.idleTimeout > 0 &&
 			time.Since(w.used) > s.real(p.conf.idleTimeout) {
 			p.current = nil
@@ -187,9 +186,4 @@ func (s *Server) look() {
 			}
 		}
 	}
-}
-
-// StopPool and its like wait with this: the pool is stopped.
-func (s *Server) awaitStopped(ctx context.Context, p *pool) error {
-	return s.await(ctx, func() bool { return p.state == stopped })
 }
