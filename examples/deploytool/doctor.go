@@ -25,7 +25,7 @@ func (t *tool) doctor(ctx context.Context) int {
 		if !strings.Contains(rule.Name, t.o.rules) {
 			continue
 		}
-		res := rule.Try(ctx, scratchRig)
+		res := rule.Try(ctx, t.scratchRig)
 		if ctx.Err() != nil {
 			return t.fail(exitCanceled, context.Cause(ctx))
 		}
@@ -88,8 +88,8 @@ func findings(err error) []error {
 }
 
 // scratchRig is a front door of its own with its control plane, in front of two small applications in this process. It is steered as a deploy
-// steers the real one.
-func scratchRig(context.Context) (rig switchertest.Rig, err error) {
+// steers the real one: at a Unix socket, or over loopback with a token.
+func (t *tool) scratchRig(context.Context) (rig switchertest.Rig, err error) {
 	dir, err := os.MkdirTemp("", "deploytool-doctor-")
 	if err != nil {
 		return rig, err
@@ -115,7 +115,12 @@ func scratchRig(context.Context) (rig switchertest.Rig, err error) {
 		}
 		return nil
 	})
-	c := &config{State: dir, Control: "unix:" + filepath.Join(dir, "control.sock"), Slots: []slotConfig{
+	place := "unix:" + filepath.Join(dir, "control.sock")
+	loopback := !strings.HasPrefix(t.cfg.Control, "unix:")
+	if loopback {
+		place = "127.0.0.1:0"
+	}
+	c := &config{State: dir, Control: place, Slots: []slotConfig{
 		{Name: "blue", Address: blue.Listener.Addr().String()}, {Name: "green", Address: green.Listener.Addr().String()}}}
 	door, err := proxy.New(c.door(c.proxyFile()))
 	if err != nil {
@@ -132,6 +137,9 @@ func scratchRig(context.Context) (rig switchertest.Rig, err error) {
 		return rig, err
 	}
 	undo = append(undo, control.Close)
+	if loopback {
+		c.Control = control.at.String()
+	}
 	site, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return rig, err

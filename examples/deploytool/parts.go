@@ -92,7 +92,7 @@ func (c *config) swapper(client *proxy.Client, slots []*process.Slot, journal ab
 		Steps:     d.Steps,
 		Soak:      orNone(d.Soak),
 		Exclusive: d.Alone,
-		Hold:      abswap.HoldOptions{Each: time.Duration(d.Hold), Total: time.Duration(d.Hold)},
+		Hold:      abswap.HoldOptions{Total: time.Duration(d.Hold), Each: 2 * time.Duration(d.Hold)}, // so that no request is refused at the end of it
 		Drain:     abswap.DrainOptions{Timeout: time.Duration(d.Drain.Timeout), AtDeadline: abswap.AtDeadline(d.Drain.AtDeadline), Grace: orNone(d.Drain.Grace)},
 		Retain:    time.Duration(d.Retain),
 		Occupied:  abswap.Occupied(d.Occupied),

@@ -95,6 +95,7 @@ func (c *config) serve(ctx context.Context, log *slog.Logger, open func(string, 
 // controlPlane is what the other commands talk to.
 type controlPlane struct {
 	io.Closer
+	at   net.Addr
 	over chan error
 }
 
@@ -123,7 +124,7 @@ func (c *config) control(door *proxy.Switcher, orders *sync.RWMutex) (*controlPl
 		}
 		h.ServeHTTP(w, r)
 	}))
-	p := &controlPlane{Closer: srv, over: make(chan error, 1)}
+	p := &controlPlane{Closer: srv, at: l.Addr(), over: make(chan error, 1)}
 	go func() { p.over <- srv.Serve(l) }()
 	return p, nil
 }

@@ -47,8 +47,12 @@ func TestTwoDeployersAtOnce(t *testing.T) {
 		"refused by the lock": told, "refused by Deploy, with its checks": verbs, "lock of a killed one taken": freed} {
 		slices.Sort(all)
 		t.Logf("%s: %d times, median %s, 90 %% within %s, slowest %s", what, len(all), all[len(all)/2], all[len(all)*9/10], all[len(all)-1])
-		assert.LessOrEqual(t, all[len(all)/2], soonTold, what)
-		assert.LessOrEqual(t, all[len(all)*9/10], 5*soonTold, "%s, on a busy machine", what)
+		most := soonTold
+		if underWine() { // where each look at a file takes messages to another process
+			most *= 50
+		}
+		assert.LessOrEqual(t, all[len(all)/2], most, what)
+		assert.LessOrEqual(t, all[len(all)*9/10], 5*most, "%s, on a busy machine", what)
 	}
 	m.judgeLoad(t, load, late)
 }
