@@ -325,7 +325,7 @@ func TestQuotingSaysWhatIsMeant(t *testing.T) {
 		return string(w)
 	}
 	accepted := 0
-	for range 20_000 {
+	for range 5_000 {
 		name, key, value := word(), word(), word()
 		checkQuoting(t, name, key, value)
 		if _, err := appcmd.SetSite("A").Append(nil, appcmd.Item("a", name)).Argv(); err == nil {
@@ -340,5 +340,5 @@ func TestQuotingSaysWhatIsMeant(t *testing.T) {
 			assert.False(t, strings.ContainsAny(name, "|<>&\"/[]+=;:,?*@\\`"), name)
 		}
 	}
-	assert.Greater(t, accepted, 1000, "the test must reach commands that are not refused")
+	assert.Greater(t, accepted, 500, "the test must reach commands that are not refused")
 }

@@ -47,6 +47,9 @@ func closing(lines []string, mark string) int {
 
 // findMessage looks for an error in output of any form, also behind other text and in output that is cut off or not understood otherwise.
 func findMessage(text string) (Message, bool) {
+	if lower := strings.ToLower(text); !strings.Contains(lower, "message") && !strings.Contains(lower, "<error") {
+		return Message{}, false // one of them is in every error, in every language
+	}
 	d, err := parse(text)
 	switch {
 	case d.Error != nil: // what was read before it stopped counts

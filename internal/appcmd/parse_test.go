@@ -223,6 +223,7 @@ func TestErrorsInEveryShape(t *testing.T) {
 		"ERROR ( hresult:80070020, message:cut":                                 {HResult: 0x80070020, Text: "cut"},
 		`<appcmd><ERROR message="m" hresult="80070020"/></appcmd>`:              {HResult: 0x80070020, Text: "m"},
 		`<appcmd><error HRESULT="0x80070020" MESSAGE="m"></error></appcmd>`:     {HResult: 0x80070020, Text: "m"},
+		`<appcmd><ERROR hresult="80070020"/></appcmd>`:                          {HResult: 0x80070020},
 		`<appcmd><ERROR message="m" hresult="-2147024864"/>`:                    {HResult: 0x80070020, Text: "m"},
 		"<appcmd><SITE SITE.NAME=\"a\"/></appcmd>\nERROR ( message:m )\n":       {Text: "m"},
 		"<appcmd>\n</appcmd>\nERROR ( hresult:80070020, message:m\n )\n":        {HResult: 0x80070020, Text: "m"},

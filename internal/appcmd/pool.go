@@ -54,7 +54,7 @@ func ParseTimeSpan(s string) (time.Duration, error) {
 		text string
 		unit time.Duration
 		most int
-	}{{days, 24 * time.Hour, 36_500}, {hours, time.Hour, 1_000_000}, {parts[1], time.Minute, 59}, {seconds, time.Second, 59}} {
+	}{{days, 24 * time.Hour, maxDays}, {hours, time.Hour, 10_000}, {parts[1], time.Minute, 59}, {seconds, time.Second, 59}} {
 		n, err := strconv.Atoi(f.text)
 		if err != nil || n > f.most || f.text[0] < '0' {
 			return bad()
@@ -71,8 +71,14 @@ func ParseTimeSpan(s string) (time.Duration, error) {
 		}
 		total += time.Duration(n)
 	}
+	if total > maxDays*24*time.Hour {
+		return bad()
+	}
 	return total, nil
 }
+
+// maxDays is the longest time span that is read: a Duration holds little more.
+const maxDays = 100_000
 
 // FormatTimeSpan writes d as the configuration has it, in whole seconds.
 func FormatTimeSpan(d time.Duration) string {

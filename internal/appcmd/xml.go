@@ -133,16 +133,25 @@ func hidden(a Attr) Attr {
 	return a
 }
 
+func illegal(r rune) bool {
+	return r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF
+}
+
 var charRef = regexp.MustCompile(`&#(x[0-9A-Fa-f]+|[0-9]+);`)
 
 // legalXML replaces characters that XML does not have, plain or as references, which names and URLs may nevertheless contain.
 func legalXML(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
+	if strings.ContainsFunc(s, illegal) {
+		s = strings.Map(func(r rune) rune {
+			if illegal(r) {
+				return '\uFFFD'
+			}
+			return r
+		}, s)
+	}
+	if !strings.Contains(s, "&#") {
+		return s
+	}
 	return charRef.ReplaceAllStringFunc(s, func(ref string) string {
 		digits, base := ref[2:len(ref)-1], 10
 		if digits[0] == 'x' {
