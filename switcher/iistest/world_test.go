@@ -36,6 +36,7 @@ type world struct {
 	mu      sync.Mutex
 	gates   map[string]chan struct{}
 	entered map[string]chan struct{}
+	starts  map[string]int // of applications, by release
 }
 
 const twoPools = `<?xml version="1.0" encoding="UTF-8"?>
@@ -70,7 +71,7 @@ const twoPools = `<?xml version="1.0" encoding="UTF-8"?>
 // newWorld builds it; with changes Config, and files is what stands in the web.config of the releases.
 func newWorld(t *testing.T, webConfig string, with func(*iistest.Config)) *world {
 	t.Helper()
-	w := &world{t: t, folder: filepath.ToSlash(t.TempDir()), gates: map[string]chan struct{}{}, entered: map[string]chan struct{}{}}
+	w := &world{t: t, folder: filepath.ToSlash(t.TempDir()), gates: map[string]chan struct{}{}, entered: map[string]chan struct{}{}, starts: map[string]int{}}
 	for _, release := range []string{"v1", "v2", "v3"} {
 		require.NoError(t, os.Mkdir(filepath.Join(w.folder, release), 0o755))
 		if webConfig != "" {
@@ -109,6 +110,9 @@ func (w *world) host(folder string) (http.Handler, error) {
 	if _, err := os.Stat(filepath.Join(folder, "broken")); err == nil {
 		return nil, fmt.Errorf("broken")
 	}
+	w.mu.Lock()
+	w.starts[filepath.Base(folder)]++
+	w.mu.Unlock()
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		o, _ := iistest.From(r.Context())
 		h := rw.Header()
@@ -141,6 +145,13 @@ func (w *world) host(folder string) (http.Handler, error) {
 			fmt.Fprintf(rw, "%s %d", filepath.Base(folder), n)
 		}
 	}), nil
+}
+
+// started counts the starts of a release's applications.
+func (w *world) started(release string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.starts[release]
 }
 
 // answer is how a request ended.
