@@ -144,7 +144,8 @@ func AddPool(name string) Command {
 	return Command{verb: Add, object: PoolObject, id: name, err: CheckPoolName(name)}.with(plain("/name:" + name))
 }
 
-// SetPool changes an application pool: With("startMode", "AlwaysRunning"), Set(Path{Elem("recycling")}, "disallowOverlappingRotation", "true").
+// SetPool changes an application pool: With("startMode", "AlwaysRunning"), or for what lies in an element of its own
+// Set(Path{Elem("recycling")}, "disallowOverlappingRotation", "true").
 func SetPool(name string) Command { return about(Set, PoolObject, name, CheckPoolName(name)) }
 
 // DeletePool removes an application pool.

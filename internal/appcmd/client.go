@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/abswap/abswap/internal/filelock"
@@ -75,27 +73,13 @@ func (c *Client) Hold(ctx context.Context, f func(ctx context.Context, s *Sessio
 		wait, cancel = context.WithTimeoutCause(ctx, d, fmt.Errorf("not free for %v: %w", d, ErrBusy))
 	}
 	defer cancel()
+	// Nothing is ever written to the file: its folder may be open to all, and somebody could have made it a link to another file.
 	lock, err := filelock.Wait(wait, path, 0o666)
-	if errors.Is(err, filelock.ErrHeld) {
-		return fmt.Errorf("lock of appcmd, held by %s: %w", holder(path), err)
-	}
 	if err != nil {
-		return fmt.Errorf("lock of appcmd: %w", err)
+		return fmt.Errorf("lock of appcmd, %q: %w", path, err)
 	}
 	defer func() { err = multi.Join(err, lock.Close()) }()
-	if err := lock.SetContent(fmt.Appendf(nil, "process %d\n", os.Getpid())); err != nil {
-		return fmt.Errorf("lock of appcmd: %w", err)
-	}
 	return f(ctx, &Session{c: c})
-}
-
-// holder tells what the holder of the lock wrote into it.
-func holder(path string) string {
-	text, err := os.ReadFile(path)
-	if err != nil || len(text) == 0 || len(text) > 100 {
-		return "a process that does not tell"
-	}
-	return strings.TrimSpace(string(text))
 }
 
 // Run runs cmd. A list is tried again for RetryFor while it ends with Conflict or Transient. A command that starts, stops or recycles is

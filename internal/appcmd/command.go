@@ -3,6 +3,7 @@ package appcmd
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -173,10 +174,11 @@ func (c Command) secrets() []string {
 // hide masks in s the secrets of c. If one is so short that the rest would tell it, nothing is left of s.
 func (c Command) hide(s string) string {
 	for _, secret := range c.secrets() {
-		if len(secret) < 4 && strings.Contains(s, secret) {
+		same := regexp.MustCompile("(?i)" + regexp.QuoteMeta(secret)) // appcmd repeats some words in upper case
+		if len(secret) < 4 && same.MatchString(s) {
 			return Masked
 		}
-		s = strings.ReplaceAll(s, secret, Masked)
+		s = same.ReplaceAllLiteralString(s, Masked)
 	}
 	return s
 }

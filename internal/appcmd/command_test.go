@@ -225,6 +225,14 @@ func TestSecretsAreHiddenInMessages(t *testing.T) {
 	err = appcmd.Judge(appcmd.SetPool("P").Set(process, "password", "pa"), "ERROR ( message:Bad pattern. )\n", 87)
 	assert.NotContains(t, err.Error(), "ttern", "what is left would tell a short secret")
 
+	err = appcmd.Judge(c, "Object '/PROCESSMODEL.PASSWORD:HUNTER22' is not supported.\n", 87)
+	assert.NotContains(t, strings.ToLower(err.Error()), "hunter")
+	err = appcmd.Judge(c, "ERROR ( message:Object 'HUNTER22' is not supported. )\n", 87)
+	assert.NotContains(t, strings.ToLower(err.Error()), "hunter")
+	assert.Contains(t, err.Error(), "is not supported")
+	err = appcmd.Judge(appcmd.SetPool("P"), "Object 'X' is not supported.\n", 87)
+	assert.Contains(t, err.Error(), "'X' is not supported")
+
 	const config = `<add name="P"><processModel userName="u" password="hunter22" /></add>`
 	for _, out := range []string{config, "<appcmd><APPPOOL>" + config, "<appcmd>" + config + "</appcmd>", "password=hunter22"} {
 		for _, exit := range []uint32{0, 1, 5, 32} {

@@ -14,9 +14,9 @@ const private = 0xF700
 
 func undecoded(r rune) bool { return r >= private+0x80 && r <= private+0xFF }
 
-// Decode brings output into UTF-8 with line ends \n. What is valid UTF-8 is taken as that, also UTF-16 with a mark at its begin; all else is
-// of code page (0: the OEM code page of this machine, which is what appcmd prints in when its output is redirected; XML is UTF-8). A byte
-// that cannot be decoded becomes a character of the private area, and nothing is lost or taken for another.
+// Decode brings output into UTF-8 with line ends \n. What is valid UTF-8 is taken as that, also UTF-16 with a mark at its begin; all else
+// is of codePage (0: the OEM code page of this machine, in which appcmd was seen to print when its output is redirected; XML says that it
+// is UTF-8). A byte that cannot be decoded becomes a character of the private area: nothing is lost, or taken for something else.
 func Decode(b []byte, codePage uint32) string {
 	var s string
 	switch {

@@ -5,7 +5,7 @@
 //	sites, err := c.Sites(ctx)
 //	_, err = c.Change(ctx, func(ctx context.Context, s *appcmd.Session) (appcmd.Command, bool, error) {
 //		site, err := s.Site(ctx, "MySite") // read again before each try, so that nobody's change is overwritten
-//		if err != nil || *site.ServerAutoStart {
+//		if err != nil || site.ServerAutoStart {
 //			return appcmd.Command{}, false, err
 //		}
 //		return appcmd.SetSite("MySite").With("serverAutoStart", "true"), true, nil

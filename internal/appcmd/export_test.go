@@ -22,6 +22,3 @@ func ParseState(s string) State { return parseState(s) }
 
 // ParseHResult reads an HRESULT in one of its forms.
 func ParseHResult(s string) uint32 { return parseHResult(s) }
-
-// Hide masks the secrets of a command in s.
-func (c Command) Hide(s string) string { return c.hide(s) }

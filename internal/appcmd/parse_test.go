@@ -408,6 +408,15 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// What XML does not have comes in names and URLs all the same.
+func TestIllegalCharacters(t *testing.T) {
+	d := parse(t, "<appcmd><REQUEST REQUEST.NAME=\"a\x01&#x1;&#11;&#xD800;&#99999999999;&#65;&#10;b\" ns:Url=\"/\"/></appcmd>")
+	name, ok := d.Entries[0].Get("request.name")
+	require.True(t, ok)
+	assert.Equal(t, "a\uFFFD\uFFFD\uFFFD\uFFFD\uFFFDA\nb", name)
+	assert.Equal(t, "ns:Url", d.Entries[0].Attrs[1].Name)
+}
+
 func TestHResults(t *testing.T) {
 	for text, want := range map[string]uint32{"800710d8": 0x800710d8, "0x80070020": 0x80070020, "0X80070020": 0x80070020, "-2147024864": 0x80070020,
 		"2147942432": 0x80070020, "": 0, "x": 0, "80004001": 0x80004001} {

@@ -122,8 +122,8 @@ func judge(cmd Command, o Output) error {
 	switch {
 	case found:
 		e.Message = cmd.hide(m.Text)
-	case cmd.Changes(): // what a list prints may be configuration, with passwords in it
-		e.Message = cmd.hide(oneLine(o.Text))
+	case cmd.Changes() && len(cmd.secrets()) == 0: // what a list prints may be configuration, with passwords in it
+		e.Message = oneLine(o.Text)
 	}
 	// Without a word from appcmd itself it may have been ended by somebody, or have crashed, before or after it did its work.
 	if cmd.Changes() && (e.Class == Transient || e.Class == Other && !found && strings.TrimSpace(o.Text) == "") {
