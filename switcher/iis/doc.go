@@ -51,8 +51,8 @@
 //	binding swap              | each mode    | MovedBindingStopsNewOwner                                         | S2
 //	binding swap              | each mode    | AddAndRemoveRefused                                               | S2
 //	each strategy             | ASP.NET Core | CommitRestartsCoreApps, without disallowRotationOnConfigChange    | S3
-//	each strategy             | ASP.NET Core | OwnSiteCommitRotates, with disallowRotationOnConfigChange         | S3
-//	each strategy             | ASP.NET Core | NoRotationEnds503, with disallowRotationOnConfigChange            | S2
+//	each strategy             | ASP.NET Core | OwnSiteCommitRotates                                              | S3
+//	each strategy             | ASP.NET Core | NoRotationEnds503, with disallowRotationOnConfigChange            | S2, S3
 //	root swap, binding swap   | each mode    | ConnectionsStick                                                  | S1 kept-alive
 //
 // S3 fails only for work that outlives the time which the application has to shut down: shutdownTimeLimit of ASP.NET Core, shutdownTimeout

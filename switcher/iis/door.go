@@ -124,7 +124,7 @@ func (a *App) mark(ctx context.Context, d door) (string, error) {
 		return "", err
 	}
 	if resp.StatusCode >= http.StatusInternalServerError || a.Mark.Header == "" && resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("GET %s at %s answered %s", path, d, resp.Status)
+		return "", &refusedError{fmt.Sprintf("GET %s at %s answered %s", path, d, resp.Status), resp.StatusCode}
 	}
 	mark := strings.TrimSpace(body)
 	if a.Mark.Header != "" {
@@ -136,10 +136,18 @@ func (a *App) mark(ctx context.Context, d door) (string, error) {
 	return mark, nil
 }
 
+// refusedError is an answer that nobody wants.
+type refusedError struct {
+	text   string
+	status int
+}
+
+func (e *refusedError) Error() string { return e.text }
+
 // prove returns nil when all doors, one after the other, gave the mark that is wanted often enough in a row. It asks until then, or until
 // a.Patience or ctx ends; the error is then the last thing that was not right. After each answer that was not right it calls tend, which may
 // help, and whose error ends it.
-func (a *App) prove(ctx context.Context, doors []door, want string, tend func(context.Context) error) error {
+func (a *App) prove(ctx context.Context, doors []door, want string, tend func(context.Context, error) error) error {
 	if len(doors) == 0 {
 		return errors.New("there is no binding of http or https to probe")
 	}
@@ -148,7 +156,7 @@ func (a *App) prove(ctx context.Context, doors []door, want string, tend func(co
 	return retry.Do(limit, retry.Policy{First: 20 * time.Millisecond, Max: 250 * time.Millisecond}, func(ctx context.Context) error {
 		err := a.allAnswer(ctx, doors, want)
 		if err != nil && tend != nil && ctx.Err() == nil {
-			if terr := tend(ctx); terr != nil {
+			if terr := tend(ctx, err); terr != nil {
 				return retry.Stop(fmt.Errorf("%w; %w", terr, err))
 			}
 		}

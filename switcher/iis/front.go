@@ -11,7 +11,6 @@ import (
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/internal/appcmd"
 	"github.com/abswap/abswap/internal/multi"
-	"github.com/abswap/abswap/internal/retry"
 )
 
 // front is what the three switchers have in common: their slots, one switch at a time, and the proof at the door.
@@ -74,6 +73,9 @@ type move struct {
 	doors []door
 	seen  Switched
 	begun bool // an effect may have happened
+
+	dead    int  // failures by 503 in a row
+	revived bool // the pools were recycled
 }
 
 // steps are how a strategy moves.
@@ -155,9 +157,9 @@ func (m *move) run(ctx context.Context, st steps) error {
 }
 
 func (m *move) prove(ctx context.Context, st steps) error {
-	return m.app.prove(ctx, m.doors, m.want, func(ctx context.Context) error {
-		if st.tend == nil {
-			return nil
+	return m.app.prove(ctx, m.doors, m.want, func(ctx context.Context, last error) error {
+		if err := m.revive(ctx, last); err != nil || st.tend == nil {
+			return err
 		}
 		return st.tend(ctx, m)
 	})
@@ -181,49 +183,42 @@ func (m *move) tell(w *world, from *Slot) error {
 	return nil
 }
 
-// shift moves, revives an application that the last commit has put out of work, and proves that the move is in force.
+// shift moves, and proves that the move is in force.
 func (m *move) shift(ctx context.Context, st steps) error {
 	m.begun = true
 	if err := st.move(ctx, m); err != nil {
 		return err
 	}
-	if err := m.revive(ctx); err != nil {
-		return err
-	}
 	return m.prove(ctx, st)
 }
 
-// revive recycles the pool of the new slot, once, if the application in it answers nothing but 503 after the last commit. Some releases of
-// ASP.NET Core's module do that under disallowRotationOnConfigChange, and go on so until their pool is recycled.
-func (m *move) revive(ctx context.Context) error {
-	if m.seen.Commits == 0 || m.app.Mode == Classic {
+// revive recycles the pools of the new slot, once, if the application in it goes on answering 503 after the last commit. Some releases of
+// ASP.NET Core's module do that under disallowRotationOnConfigChange, until their pool is recycled. It is called after each failure.
+func (m *move) revive(ctx context.Context, last error) error {
+	refused, ok := errors.AsType[*refusedError](last)
+	if !ok || refused.status != http.StatusServiceUnavailable || m.app.Mode == Classic {
+		m.dead = 0
 		return nil
 	}
-	dead := 0
-	err := retry.Do(ctx, retry.Policy{First: 20 * time.Millisecond, Max: 250 * time.Millisecond}, func(ctx context.Context) error {
-		path := m.app.Mark.Path
-		if path == "" {
-			path = "/"
-		}
-		resp, _, err := m.app.ask(ctx, m.doors[0], path)
-		if err == nil && resp.StatusCode == http.StatusServiceUnavailable && dead < reviveAfter {
-			dead++
-			return fmt.Errorf("%s answers %s", m.doors[0], resp.Status)
-		}
-		return nil // it lives, or it is not for us to say: the proof will tell
-	})
-	if err != nil || dead < reviveAfter {
+	m.dead++
+	if m.dead < reviveAfter || m.revived {
+		return nil
+	}
+	m.revived = true
+	pools, err := m.to.pools(ctx)
+	if err != nil {
 		return err
 	}
-	_, err = m.server().appcmd().Run(ctx, appcmd.RecyclePool(m.to.cfg.Pool))
-	if err != nil {
-		return fmt.Errorf("it answers 503 since the last commit, and its pool could not be recycled: %w", explain(err))
+	for _, p := range pools {
+		if _, err := m.server().appcmd().Run(ctx, appcmd.RecyclePool(p)); err != nil {
+			return fmt.Errorf("it answers 503 since the last commit, and its pool %q could not be recycled: %w", p, explain(err))
+		}
 	}
 	return nil
 }
 
-// reviveAfter is how many answers of 503 in a row are taken for an application that does not come back by itself: about 3 seconds.
-const reviveAfter = 16
+// reviveAfter is how many failures by 503 in a row are taken for an application that does not come back by itself: about 2 seconds.
+const reviveAfter = 12
 
 // unmoved clears m.begun if a move that ended with err has surely left all as it was.
 func (m *move) unmoved(ctx context.Context, err error, is func(w *world) bool) {

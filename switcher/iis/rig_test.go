@@ -1,6 +1,7 @@
 package iis_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,8 @@ type setting struct {
 	facts       iis.Facts
 	stagedApart bool // staging sites have pools of their own
 	scale       float64
+	patience    time.Duration
+	settle      time.Duration
 }
 
 // box is a setting at work.
@@ -87,13 +90,13 @@ func webConfig(mode iis.Mode, noRotation bool) string {
 		setting = `<handlerSettings><handlerSetting name="disallowRotationOnConfigChange" value="true" /></handlerSettings>`
 	}
 	return `<configuration><system.webServer><handlers><add name="aspNetCore" path="*" verb="*" modules="AspNetCoreModuleV2" /></handlers>` +
-		`<aspNetCore processPath="app.exe" hostingModel="` + model + `" shutdownTimeLimit="60">` + setting + `</aspNetCore></system.webServer></configuration>`
+		`<aspNetCore processPath="app.exe" hostingModel="` + model + `" shutdownTimeLimit="800">` + setting + `</aspNetCore></system.webServer></configuration>`
 }
 
 // poolXML is a pool as Setup would make it.
 func poolXML(name string) string {
 	return `<add name="` + name + `" managedRuntimeVersion="" startMode="OnDemand" autoStart="true">` +
-		`<processModel idleTimeout="00:00:00" shutdownTimeLimit="01:00:00" /><recycling disallowRotationOnConfigChange="true"><periodicRestart time="00:00:00" /></recycling></add>`
+		`<processModel idleTimeout="00:00:00" shutdownTimeLimit="5.00:00:00" /><recycling disallowRotationOnConfigChange="true"><periodicRestart time="00:00:00" /></recycling></add>`
 }
 
 func siteXML(name string, id int, autoStart bool, pool, folder string, bindings ...string) string {
@@ -194,7 +197,7 @@ func (s setting) open() (_ *box, err error) {
 	}
 	b.srv, err = iistest.New(iistest.Config{
 		Dir: dir, ApplicationHost: s.hostConfig(), Scale: scale, Quirks: s.quirks, Path: path,
-		WASDelay: 20 * time.Second, WorkerStart: 5 * time.Second, AppStart: 20 * time.Second, HostingShutdown: 100 * time.Second,
+		WASDelay: 20 * time.Second, WorkerStart: 5 * time.Second, AppStart: 20 * time.Second, HostingShutdown: 800 * time.Second,
 		Host: b.host,
 	})
 	if err != nil {
@@ -202,12 +205,18 @@ func (s setting) open() (_ *box, err error) {
 	}
 	b.app = &iis.App{
 		Host: host, Mark: iis.Mark{Header: "X-Switchertest-Slot", Want: func(slot, _ string) string { return slot }},
-		Patience: 20 * time.Second, Probe: 10 * time.Second, Accept: s.accept, Facts: s.facts,
+		Patience: 20 * time.Second, Probe: 10 * time.Second, Accept: s.accept, Facts: told(s.facts),
 		Server: &iis.Server{Runner: runner{b.srv}, LockFile: filepath.Join(dir, "lock"), Pause: 10 * time.Millisecond, Dial: b.srv.DialContext, Folder: path,
 			OnCommand: b.onCommand},
 		OnSwitch: b.onSwitch,
 	}
 	return b, b.build(s)
+}
+
+// told are the facts that the switcher is told: with ConnectionsStick it would say that it decides per connection, and not be asked.
+func told(f iis.Facts) iis.Facts {
+	f.ConnectionsStick = iis.NotKnown
+	return f
 }
 
 func (b *box) onCommand(command string, _ time.Duration, _ error) {
@@ -284,7 +293,7 @@ func (s setting) rig(context.Context) (switchertest.Rig, error) {
 	site := &switchertest.Site{Front: front, Host: host, Slots: map[string]string{"blue": b.direct[0].URL, "green": b.direct[1].URL}}
 	r := site.Rig()
 	r.Switcher, r.Drainer, r.Blue, r.Green = b.sw, b.drainer, b.blue, b.green
-	r.Load, r.Settle, r.Patience = 240, 250*time.Millisecond, 15*time.Second
+	r.Load, r.Settle, r.Patience = 240, cmp.Or(s.settle, 250*time.Millisecond), cmp.Or(s.patience, 15*time.Second)
 	r.Rest = b.rest
 	r.Disturb = func(ctx context.Context, slot string) error { return b.disturb(ctx, s.strategy, slot) }
 	r.Close = func() error { return errors.Join(site.Close(), b.close()) }

@@ -197,7 +197,16 @@ func (t *SiteToggle) move(ctx context.Context, m *move) error {
 		return err
 	}
 	if m.seen.Commits > 0 && from != m.to { // the commit may have thrown the warm application away
-		err := await(ctx, t.app.patience(), m.to.Ready)
+		err := await(ctx, t.app.patience(), func(ctx context.Context) error {
+			err := m.to.Ready(ctx)
+			if err == nil {
+				return nil
+			}
+			if rerr := m.revive(ctx, err); rerr != nil {
+				return retry.Stop(rerr)
+			}
+			return err
+		})
 		if err != nil {
 			m.begun = false
 			return multi.Join(fmt.Errorf("after the commit of serverAutoStart: %w", err), t.undo(ctx, m, from))

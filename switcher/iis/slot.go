@@ -203,7 +203,7 @@ func (s *Slot) Ready(ctx context.Context) error {
 		return s.errorf("%w: %w", abswap.ErrNotReady, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return s.errorf("%w: GET %s at %s answered %s", abswap.ErrNotReady, to, s.staging, resp.Status)
+		return s.errorf("%w: %w", abswap.ErrNotReady, &refusedError{fmt.Sprintf("GET %s at %s answered %s", to, s.staging, resp.Status), resp.StatusCode})
 	}
 	got, err := s.cfg.App.mark(ctx, s.staging)
 	if err != nil {

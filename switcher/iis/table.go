@@ -63,10 +63,10 @@ func traps() []trap {
 			why: "the bindings are taken and given in two commits, with a gap between them"},
 		{strategies: everyStrategy(), modes: coreModes(), rotation: mayRotate, fact: "CommitRestartsCoreApps", broken: []string{"S3"},
 			why: "the commit restarts ASP.NET Core applications: old requests have the application's shutdown time, and what was warm is cold", cure: noRotation},
-		{strategies: everyStrategy(), modes: coreModes(), rotation: mayNotRotate, fact: "OwnSiteCommitRotates", broken: []string{"S3"},
+		{strategies: everyStrategy(), modes: coreModes(), fact: "OwnSiteCommitRotates", broken: []string{"S3"},
 			why: "the commit changes the application's own site, from which disallowRotationOnConfigChange may not protect it"},
-		{strategies: everyStrategy(), modes: coreModes(), rotation: mayNotRotate, fact: "NoRotationEnds503", broken: []string{"S2"},
-			why: "after the commit the application answers 503 until Activate has recycled its pool", cure: "a later release of the hosting bundle"},
+		{strategies: everyStrategy(), modes: coreModes(), rotation: mayNotRotate, fact: "NoRotationEnds503", broken: []string{"S2", "S3"},
+			why: "after the commit the application answers 503 until Activate has recycled its pool, which cuts what an earlier turn has left in it", cure: "a later release of the hosting bundle"},
 		{strategies: []Strategy{StrategyRootSwap, StrategyBindingSwap}, fact: "ConnectionsStick", broken: []string{"S1 kept-alive"},
 			why: "kept-alive connections stay with the slot that their first request came to"},
 	}
