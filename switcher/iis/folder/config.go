@@ -33,7 +33,8 @@ type Config struct {
 	Patience time.Duration // for a file that a virus scanner or another program has open; 0: 10s, negative: none
 	Limits   Limits        // what Check holds web.config against
 
-	// OnProgress is told how far an installation is, in order and never twice at once; it returns soon. nil: nobody is.
+	// OnProgress is told how far an installation is, in order and never twice at once. It returns soon and calls nothing
+	// of the Installer. nil: nobody is.
 	OnProgress func(Progress)
 
 	// Free tells how many bytes are free for this user on the disk of a folder. nil: the system's answer; where that has none

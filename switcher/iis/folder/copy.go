@@ -99,6 +99,9 @@ func (i *Installer) copyAll(ctx context.Context, from, to *os.Root, l *listing) 
 // copyFile copies one file and flushes it.
 func (i *Installer) copyFile(ctx context.Context, from, to *os.Root, e entry) (f File, err error) {
 	in, err := i.openSource(ctx, from, e.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", ErrChanged, err)
+	}
 	if err != nil {
 		return File{}, err
 	}

@@ -1,6 +1,9 @@
 package folder_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -50,21 +53,69 @@ func FuzzParseWebConfig(f *testing.F) {
 	})
 }
 
-func FuzzParseManifest(f *testing.F) {
-	for _, s := range []string{"", "{}", `{"format":1}`, `{"format":1,"name":"MySite","release":"v1","number":1,"complete":false,"installed":"2026-01-02T03:04:05Z",` +
-		`"source":"/b","sum":"00"}`} {
-		f.Add([]byte(s))
+// sealed gives a manifest its sum, as somebody would who changed it on purpose; nil if it is none.
+func sealed(data []byte) []byte {
+	var m folder.Manifest
+	if json.Unmarshal(data, &m) != nil {
+		return nil
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	m.Sum = ""
+	plain, err := json.Marshal(m)
+	if err != nil {
+		return nil
+	}
+	sum := sha256.Sum256(plain)
+	m.Sum = hex.EncodeToString(sum[:])
+	whole, err := json.Marshal(m)
+	if err != nil {
+		return nil
+	}
+	return whole
+}
+
+const aManifest = `{"format":1,"name":"MySite","release":"v1","number":1,"complete":true,"installed":"2026-01-02T03:04:05Z","source":"/b","files":[` +
+	`{"path":"a.dll","size":1,"sha256":"` + aHash + `"},{"path":"b/c.dll","size":2,"sha256":"` + aHash + `"}],"folders":["b"]}`
+
+const aHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+func TestManifestsThatLeadOut(t *testing.T) {
+	m, err := folder.ParseManifest(sealed([]byte(aManifest)))
+	require.NoError(t, err)
+	assert.Equal(t, int64(3), m.Bytes())
+	for was, is := range map[string]string{
+		`"a.dll"`: `"../a.dll"`, `"b/c.dll"`: `"/c.dll"`, `"folders":["b"]`: `"folders":["b","."]`, `"size":1`: `"size":-1`, aHash: "e3", `"format":1`: `"format":2`,
+		`"path":"a.dll"`: `"path":"c.dll"`, `"b/c.dll",`: `"b\\c.dll",`,
+	} {
+		bad := strings.Replace(aManifest, was, is, 1)
+		require.NotEqual(t, aManifest, bad, was)
+		_, err := folder.ParseManifest(sealed([]byte(bad)))
+		assert.ErrorIs(t, err, folder.ErrManifest, is)
+	}
+}
+
+func FuzzParseManifest(f *testing.F) {
+	for _, s := range []string{"", "{}", `{"format":1}`, aManifest} {
+		f.Add([]byte(s), false)
+		f.Add([]byte(s), true)
+	}
+	f.Fuzz(func(t *testing.T, data []byte, seal bool) {
+		if seal {
+			data = sealed(data)
+		}
 		m, err := folder.ParseManifest(data)
 		if err != nil {
 			assert.ErrorIs(t, err, folder.ErrManifest)
 			assert.Nil(t, m)
 			return
 		}
-		for _, file := range m.Files {
-			if !filepath.IsLocal(filepath.FromSlash(file.Path)) || file.Size < 0 {
+		for n, file := range m.Files {
+			if !filepath.IsLocal(filepath.FromSlash(file.Path)) || file.Size < 0 || n > 0 && m.Files[n-1].Path > file.Path {
 				t.Fatalf("%+v", file)
+			}
+		}
+		for _, d := range m.Folders {
+			if !filepath.IsLocal(filepath.FromSlash(d)) || d == "." {
+				t.Fatalf("%q", d)
 			}
 		}
 	})

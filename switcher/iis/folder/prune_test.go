@@ -118,6 +118,14 @@ func TestPruneAsksAtTheMomentOfRemoval(t *testing.T) {
 	assert.Equal(t, []string{"v10", "v9"}, ids(removed))
 	assert.Equal(t, []string{"v2", "v11", "v8"}, left(t, in))
 
+	t.Run("nothing with a context that has ended", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		assert.ErrorIs(t, in.Remove(ctx, "v8", folder.PruneOptions{InUse: []string{}}), context.Canceled)
+		_, err := in.Prune(ctx, folder.PruneOptions{Newest: -1, InUse: []string{}})
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.Len(t, left(t, in), 3)
+	})
 	t.Run("until the context ends", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		removed, err := in.Prune(ctx, folder.PruneOptions{Newest: -1, Keep: func(context.Context, folder.Installed) (bool, error) {

@@ -5,11 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/abswap/abswap/internal/multi"
 )
 
 // ToolError says how a tool failed.
@@ -80,36 +84,42 @@ func (c command) run(ctx context.Context) (exit uint32, output string, err error
 	if out.most <= 0 {
 		out.most = defaultOutput
 	}
-	cmd := exec.Command(c.path, c.args...)
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.WaitDelay = 10 * time.Second // for a stranger who holds the output open after all of the tree has ended
-	tree, err := startTree(cmd, c.line)
+	read, write, err := os.Pipe()
 	if err != nil {
 		return 0, "", c.fail(0, "", err)
 	}
-	ended := make(chan struct{})
-	var kill sync.WaitGroup
+	cmd := exec.Command(c.path, c.args...)
+	cmd.Stdout, cmd.Stderr = write, write
+	tree, err := startTree(cmd, c.line)
+	_ = write.Close() // the tool has its own
+	if err != nil {
+		return 0, "", c.fail(0, "", multi.Join(err, read.Close()))
+	}
+	var work sync.WaitGroup
+	work.Go(func() { _, _ = io.Copy(out, read) }) // until nobody has the other end any more
+	exited := make(chan struct{})
 	var killErr error
-	kill.Go(func() {
+	work.Go(func() {
 		select {
-		case <-ended:
+		case <-exited:
 		case <-ctx.Done():
 			killErr = tree.kill()
 		}
 	})
 	werr := cmd.Wait()
-	close(ended)
-	kill.Wait()
-	gone := tree.end() // what it left behind
+	close(exited)
+	endErr := tree.end()                                                    // also what it left behind, which may hold the output
+	stranger := time.AfterFunc(10*time.Second, func() { _ = read.Close() }) // who was let out of the tree
+	work.Wait()
+	stranger.Stop()
+	_ = read.Close()
 	text := mask(out.text(), c.secrets)
-	if cause := context.Cause(ctx); cause != nil && werr != nil {
-		return 0, text, c.fail(0, text, errors.Join(cause, killErr, gone))
-	}
-	if _, ok := errors.AsType[*exec.ExitError](werr); werr != nil && !ok {
-		return 0, text, c.fail(0, text, werr)
-	}
-	if gone != nil {
-		return 0, text, c.fail(0, text, gone)
+	_, refused := errors.AsType[*exec.ExitError](werr)
+	switch {
+	case werr != nil && ctx.Err() != nil:
+		return 0, text, c.fail(0, text, multi.Join(context.Cause(ctx), killErr, endErr))
+	case werr != nil && !refused, endErr != nil:
+		return 0, text, c.fail(0, text, multi.Join(werr, endErr))
 	}
 	return uint32(cmd.ProcessState.ExitCode()), text, nil
 }

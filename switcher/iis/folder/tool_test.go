@@ -49,17 +49,18 @@ func tool() int {
 			if err := c.Start(); err != nil {
 				panic(err)
 			}
-			if err := os.WriteFile(rest, []byte(fmt.Sprint(os.Getpid(), " ", c.Process.Pid, "\n")), 0o644); err != nil {
+			if err := os.WriteFile(rest, fmt.Append(nil, os.Getpid(), " ", c.Process.Pid, "\n"), 0o644); err != nil {
 				panic(err)
 			}
 			time.Sleep(10 * patience)
 		case "orphan": // a child, and then an end
 			c := exec.Command(os.Args[0])
 			c.Env = append(os.Environ(), envAs+"=sleeper")
+			c.Stdout = os.Stdout // which it keeps open
 			if err := c.Start(); err != nil {
 				panic(err)
 			}
-			if err := os.WriteFile(rest, []byte(fmt.Sprint(os.Getpid(), " ", c.Process.Pid, "\n")), 0o644); err != nil {
+			if err := os.WriteFile(rest, fmt.Append(nil, os.Getpid(), " ", c.Process.Pid, "\n"), 0o644); err != nil {
 				panic(err)
 			}
 		case "exit":
@@ -205,6 +206,8 @@ func TestTheContextEndsTheToolAndItsChildren(t *testing.T) {
 	t.Run("what a tool leaves behind is ended too", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "pids")
 		exe := as(t, "orphan="+file, "exit=0")
+		begin := time.Now()
+		defer func() { assert.Less(t, time.Since(begin), 10*time.Second, "and nobody waits for it") }()
 		require.NoError(t, folder.Robocopy{Path: exe}.Copy(t.Context(), "/from", "/to"))
 		ended(t, pidsIn(t, file))
 	})
