@@ -121,6 +121,26 @@ func TestSitesWithConfig(t *testing.T) {
 	assert.Nil(t, dir)
 }
 
+func TestBareConfig(t *testing.T) {
+	d := parse(t, "<site name=\"Default Web Site\" id=\"1\">\n  <bindings>\n    <binding protocol=\"HTTP\" bindingInformation=\"*:80:\" />\n  </bindings>\n</site>\n<add name=\"P\" />\n")
+	sites, err := d.Sites()
+	require.NoError(t, err)
+	require.Len(t, sites, 1)
+	assert.Equal(t, "Default Web Site", sites[0].Name)
+	assert.Equal(t, appcmd.Unknown, sites[0].State)
+	assert.Equal(t, []appcmd.Binding{{Protocol: "HTTP", Information: "*:80:"}}, sites[0].Bindings)
+	pools, err := d.Pools()
+	require.NoError(t, err)
+	require.Len(t, pools, 1)
+	assert.Equal(t, "P", pools[0].Name)
+	for _, bad := range []string{`<site id="1"/>`, `<site name="x"/>`, `<site name="x" id="y"/>`} {
+		_, err := parse(t, bad).Sites()
+		assert.ErrorIs(t, err, appcmd.ErrMalformed, bad)
+	}
+	_, err = parse(t, `<add/>`).Pools()
+	assert.ErrorIs(t, err, appcmd.ErrMalformed)
+}
+
 func TestPoolsWithConfig(t *testing.T) {
 	pools, err := parse(t, read(t, "list-apppools-config.madeup.xml")).Pools()
 	require.NoError(t, err)

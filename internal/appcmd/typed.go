@@ -17,10 +17,13 @@ func number(what, s string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// Sites returns the SITE objects of d.
+// Sites returns the SITE objects of d, and bare elements <site>, as list site /config prints them without /xml.
 func (d *Document) Sites() ([]Site, error) {
-	var all []Site
-	err := d.each("SITE", func(e Entry) error {
+	all, err := SitesOf(&Element{Children: d.Sections})
+	if err != nil {
+		return nil, err
+	}
+	err = d.each("SITE", func(e Entry) error {
 		config := e.child("site")
 		s := Site{ServerAutoStart: true}
 		if config != nil {
@@ -65,6 +68,9 @@ func SitesOf(section *Element) ([]Site, error) {
 	var all []Site
 	for _, e := range section.All("site") {
 		s, err := siteOf(e)
+		if err == nil && (s.Name == "" || s.ID == 0) {
+			err = fmt.Errorf("a site %q with id %d: %w", s.Name, s.ID, ErrMalformed)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("section of sites: %w", err)
 		}
@@ -176,10 +182,13 @@ func (d *Document) VDirs() ([]Directory, error) {
 	return all, err
 }
 
-// Pools returns the APPPOOL objects of d.
+// Pools returns the APPPOOL objects of d, and bare elements <add>, as list apppool /config prints them without /xml.
 func (d *Document) Pools() ([]Pool, error) {
-	var all []Pool
-	err := d.each("APPPOOL", func(e Entry) error {
+	all, err := PoolsOf(&Element{Children: d.Sections})
+	if err != nil {
+		return nil, err
+	}
+	err = d.each("APPPOOL", func(e Entry) error {
 		p, err := poolOf(e.child("add"))
 		if err != nil {
 			return err
@@ -216,6 +225,9 @@ func PoolsOf(section *Element) ([]Pool, error) {
 	var all []Pool
 	for _, e := range section.All("add") {
 		p, err := poolOf(e)
+		if err == nil && p.Name == "" {
+			err = fmt.Errorf("a pool without a name: %w", ErrMalformed)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("section of application pools: %w", err)
 		}
