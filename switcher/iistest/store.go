@@ -26,7 +26,7 @@ func (s *Server) read() ([]byte, *hostConf, error) {
 	}
 	doc, err := bytexml.Parse(data)
 	if err != nil {
-		return nil, nil, err
+		return data, nil, err
 	}
 	conf, err := readHost(doc)
 	return data, conf, err
@@ -115,7 +115,7 @@ func (s *Server) follow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.closed || !s.up || bytes.Equal(data, s.applied):
+	case s.closed || !s.up || data == nil || bytes.Equal(data, s.applied):
 	case err != nil:
 		s.cfg.Logger.Debug("configuration ignored", "err", err)
 		s.applied = data

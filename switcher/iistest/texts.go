@@ -103,7 +103,7 @@ func rpcFailed() *failure {
 }
 
 func redirectionDenied() *failure {
-	return message(exitNotFound, "Configuration error\n\nFilename: redirection.config\nDescription: Cannot read configuration file due to insufficient permissions\n. ")
+	return message(exitNotFound, "Configuration error\n\nFilename: redirection.config\nDescription: Cannot read configuration file due to insufficient permissions\n.")
 }
 
 func sharingViolation() *failure {
@@ -112,7 +112,7 @@ func sharingViolation() *failure {
 }
 
 func unreadable(path, why string) *failure {
-	return message(exitInvalidData, "Configuration error\n\nFilename: \\\\?\\%s\n\nLine Number: 0\n\nDescription: %s\n\n. ", path, why)
+	return message(exitInvalidData, "Configuration error\n\nFilename: \\\\?\\%s\n\nLine Number: 0\n\nDescription: %s\n\n.", path, why)
 }
 
 // text puts words into the machine's language.
