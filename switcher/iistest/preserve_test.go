@@ -2,6 +2,8 @@ package iistest_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -138,6 +140,11 @@ func FuzzAppcmd(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { _ = srv.Close() })
+	fresh, err := os.ReadFile(srv.ConfigPath())
+	if err != nil {
+		f.Fatal(err)
+	}
+	errKeep := errors.New("keep")
 	for _, seed := range []string{
 		"set\x00site\x00Default Web Site\x00/+bindings.[protocol='http',bindingInformation='*:81:']", "list\x00site\x00/xml\x00/config:*", "set\x00config\x00-section:sites\x00/[name='Default Web Site'].[path='/'].[path='/'].physicalPath:x",
 		"add\x00site\x00/name:a\x00/bindings:http/*:1:,https/[::1]:2:h", "list\x00app\x00http://x:80/\x00/text:*", "add\x00apppool\x00/in", "set\x00config\x00Default Web Site\x00-section:a/b\x00/~c\x00/commit:apphost", "/?", "-", "list\x00requests\x00/in",
@@ -156,7 +163,20 @@ func FuzzAppcmd(f *testing.F) {
 		if len(list) > 2 && !strings.Contains(strings.ToLower(args), "apphost") && strings.EqualFold(list[1], "config") && strings.EqualFold(list[0], "set") {
 			list = append(list, "/commit:apphost")
 		}
-		srv.Appcmd(t.Context(), list, stdin)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		srv.Appcmd(ctx, list, stdin)
+		if ctx.Err() != nil {
+			t.Fatalf("%q hangs", list)
+		}
+		if err := srv.EditConfig(func(data []byte) ([]byte, error) {
+			if len(data) > 20000 { // else it grows and grows
+				return fresh, nil
+			}
+			return nil, errKeep
+		}); err != nil && !errors.Is(err, errKeep) {
+			t.Fatal(err)
+		}
 		if out, exit := srv.Appcmd(t.Context(), []string{"list", "apppool"}, nil); exit > 1 {
 			t.Fatalf("%q broke the configuration: %s", list, out)
 		}
