@@ -171,9 +171,11 @@ func (s setting) open() (_ *box, err error) {
 		b.direct = append(b.direct, httptest.NewServer(b.apps[slot]))
 	}
 	s.stagedApart = s.stagedApart || s.mode == iis.CoreInProcess
+	delay := 20 * time.Second
 	s.quirks.QueueDwell = 2 * time.Second
 	if s.quirks.AddAndRemoveRefused == iistest.On {
 		s.accept.TwoCommits = true
+		delay = time.Second // or both commits could come into force at one time
 	}
 	scale := s.scale
 	if scale == 0 {
@@ -197,7 +199,7 @@ func (s setting) open() (_ *box, err error) {
 	}
 	b.srv, err = iistest.New(iistest.Config{
 		Dir: dir, ApplicationHost: s.hostConfig(), Scale: scale, Quirks: s.quirks, Path: path,
-		WASDelay: 20 * time.Second, WorkerStart: 5 * time.Second, AppStart: 20 * time.Second, HostingShutdown: 800 * time.Second,
+		WASDelay: delay, WorkerStart: 5 * time.Second, AppStart: 20 * time.Second, HostingShutdown: 800 * time.Second,
 		Host: b.host,
 	})
 	if err != nil {
@@ -293,7 +295,7 @@ func (s setting) rig(context.Context) (switchertest.Rig, error) {
 	site := &switchertest.Site{Front: front, Host: host, Slots: map[string]string{"blue": b.direct[0].URL, "green": b.direct[1].URL}}
 	r := site.Rig()
 	r.Switcher, r.Drainer, r.Blue, r.Green = b.sw, b.drainer, b.blue, b.green
-	r.Load, r.Settle, r.Patience = 240, cmp.Or(s.settle, 250*time.Millisecond), cmp.Or(s.patience, 15*time.Second)
+	r.Load, r.Settle, r.Patience = 120, cmp.Or(s.settle, 250*time.Millisecond), cmp.Or(s.patience, 15*time.Second)
 	r.Rest = b.rest
 	r.Disturb = func(ctx context.Context, slot string) error { return b.disturb(ctx, s.strategy, slot) }
 	r.Close = func() error { return errors.Join(site.Close(), b.close()) }
