@@ -30,7 +30,8 @@ type Config struct {
 	WASDelay    time.Duration // from a commit until the runtime follows it; 0: 500ms, negative: none
 	WorkerStart time.Duration // start of a worker process; 0: 1s, negative: none
 	AppStart    time.Duration // cold start of an application in a worker process; 0: 3s, negative: none
-	// HostingShutdown is how long requests of an ASP.NET application may go on after it has been unloaded; 0: 30s.
+	// HostingShutdown is how long requests of a classic application may go on after it has been unloaded, unless its web.config says otherwise
+	// in the shutdownTimeout of hostingEnvironment; 0: 30s.
 	HostingShutdown time.Duration
 
 	Quirks           Quirks

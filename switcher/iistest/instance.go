@@ -44,7 +44,7 @@ type appKey struct {
 // release is what a folder's own files say.
 type release struct {
 	mode       Mode
-	shutdown   time.Duration // shutdownTimeLimit of aspNetCore
+	shutdown   time.Duration // shutdownTimeLimit of aspNetCore, or shutdownTimeout of hostingEnvironment; negative: Config.HostingShutdown
 	noRotation bool          // disallowRotationOnConfigChange
 	stamp      string        // of web.config
 }
@@ -105,7 +105,7 @@ func stamp(folder string) string {
 
 // readRelease reads what the files in a folder say.
 func readRelease(folder string) release {
-	r := release{shutdown: 10 * time.Second, stamp: stamp(folder)}
+	r := release{shutdown: -1, stamp: stamp(folder)}
 	data, err := os.ReadFile(filepath.Join(folder, "web.config"))
 	if err != nil {
 		return r
@@ -129,7 +129,12 @@ func readRelease(folder string) release {
 			if strings.EqualFold(at["hostingmodel"], "inprocess") {
 				r.mode = CoreInProcess
 			}
-			if n, err := strconv.Atoi(at["shutdowntimelimit"]); err == nil {
+			r.shutdown = 10 * time.Second
+			if n, err := strconv.Atoi(at["shutdowntimelimit"]); err == nil && n >= 0 {
+				r.shutdown = time.Duration(n) * time.Second
+			}
+		case strings.EqualFold(start.Name.Local, "hostingEnvironment") && r.mode == Classic:
+			if n, err := strconv.Atoi(at["shutdowntimeout"]); err == nil && n >= 0 {
 				r.shutdown = time.Duration(n) * time.Second
 			}
 		case strings.EqualFold(start.Name.Local, "handlerSetting") && strings.EqualFold(at["name"], "disallowRotationOnConfigChange"):
@@ -210,11 +215,8 @@ func (s *Server) forget(inst *instance) {
 	}
 }
 
-// limit is how long requests of an instance have when it is shut down alone, its worker process staying.
+// limit is how long requests of an instance have when it is shut down alone, its worker process staying; negative: Config.HostingShutdown.
 func (inst *instance) limit() time.Duration {
-	if inst.release.mode == Classic {
-		return -1 // Config.HostingShutdown
-	}
 	return inst.release.shutdown
 }
 

@@ -283,6 +283,11 @@ func TestPathChange(t *testing.T) {
 	w.letGo("short")
 	assert.Equal(t, "v1", w.ended(short).release)
 	assert.Error(t, w.ended(long).err, "cut after HostingShutdown")
+
+	patient := newWorld(t, `<configuration><system.web><hostingEnvironment shutdownTimeout="100000" /></system.web></configuration>`, nil)
+	long = patient.hold(public, "long")
+	patient.must("set", "vdir", "Public/", "/physicalPath:"+patient.folder+"/v3")
+	assert.False(t, patient.cut(long, "long", 600*time.Millisecond), "it has as long as its web.config says")
 }
 
 // TestUpgradedConnections lists a taken-over connection until it ends, and cuts it with its process.
