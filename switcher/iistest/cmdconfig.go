@@ -207,7 +207,7 @@ func (r *run) showSection(section string) error {
 	if r.xml {
 		text := r.out.String()
 		r.out.Reset()
-		r.out.WriteString("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<appcmd>\n<CONFIG CONFIG.SECTION=\"" + section +
+		r.out.WriteString(r.declaration() + "<appcmd>\n<CONFIG CONFIG.SECTION=\"" + section +
 			"\" path=\"MACHINE/WEBROOT/APPHOST\">\n" + text + "</CONFIG>\n</appcmd>\n")
 		r.plain = true
 	}

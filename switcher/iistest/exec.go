@@ -19,6 +19,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/abswap/abswap/internal/multi"
 )
 
 // wiring is the file beside the program that leads it to its machine.
@@ -166,7 +168,7 @@ func (s *Server) controlled() (*control, error) {
 		err = ErrClosed
 	}
 	if err != nil {
-		return nil, errors.Join(err, c.ln.Close())
+		return nil, multi.Join(err, c.ln.Close())
 	}
 	s.control = c
 	s.wg.Go(c.accept)
@@ -192,7 +194,7 @@ func copyProgram(from, to string) error {
 		return err
 	}
 	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	return multi.Join(err, out.Close())
 }
 
 func (c *control) close() error {

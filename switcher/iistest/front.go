@@ -170,7 +170,7 @@ func refused(network, addr string) error {
 	return &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("emulated %s: %w", addr, os.NewSyscallError("connect", syscall.ECONNREFUSED))}
 }
 
-// emulated reads the address of the machine that a client means: a name or loopback is home, any other address is itself.
+// emulatedEndpoint reads the address of the machine that a client means: a name or loopback is home, any other address is itself.
 func emulatedEndpoint(addr string) (endpoint, error) {
 	host, number, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -198,13 +198,17 @@ func (r *run) configText(o object, f *file) string {
 	return strings.ReplaceAll(string(f.doc.Raw(o.at.node)), "\r\n", "\n")
 }
 
+func (r *run) declaration() string {
+	if r.s.q.XMLDeclaration != On {
+		return ""
+	}
+	return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+}
+
 // renderXML writes a list as one document.
 func (r *run) renderXML(objects []object) string {
 	var b strings.Builder
-	if r.s.q.XMLDeclaration == On {
-		b.WriteString("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")
-	}
-	b.WriteString("<appcmd>\n")
+	b.WriteString(r.declaration() + "<appcmd>\n")
 	for _, o := range objects {
 		b.WriteString("    <" + o.tag)
 		for _, a := range o.attrs {
@@ -223,10 +227,7 @@ func (r *run) renderXML(objects []object) string {
 // renderStatus writes what a command that is no list has said, and its error.
 func (r *run) renderStatus(f *failure) string {
 	var b strings.Builder
-	if r.s.q.XMLDeclaration == On {
-		b.WriteString("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")
-	}
-	b.WriteString("<appcmd>\n")
+	b.WriteString(r.declaration() + "<appcmd>\n")
 	for line := range strings.Lines(r.out.String()) {
 		b.WriteString("    <STATUS message=\"" + bytexml.Escape(strings.TrimSuffix(line, "\n")) + "\" />\n")
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,7 +22,15 @@ import (
 
 func TestMain(m *testing.M) {
 	iistest.Main()
-	os.Exit(m.Run())
+	code := m.Run()
+	if p := pprof.Lookup("goroutineleak"); p != nil { // with GOEXPERIMENT=goroutineleakprofile
+		if p.Count() > 0 {
+			_ = p.WriteTo(os.Stdout, 1)
+			fmt.Println("goroutines left:", p.Count())
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // patience bounds what must happen.
