@@ -86,7 +86,7 @@ type Accept struct {
 type Switched struct {
 	From, To string        // slots; From is "" if none was active
 	Took     time.Duration // from the first change until it was proven in force
-	Gap      time.Duration // from the last good answer before the first failed probe to the first good one after the last; 0: none failed
+	Gap      time.Duration // at most how long nobody served: between good answers, around probes that failed; of a toggle, from stop to start; 0: none seen
 	Failed   int           // probes that failed
 	Longest  time.Duration // the longest that an answered probe waited: the first requests of a cold application
 	Probes   int           // probes sent in all

@@ -150,6 +150,7 @@ func (m *move) run(ctx context.Context, st steps) error {
 	err = m.shift(ctx, st)
 	seen := stop()
 	seen.From, seen.To, seen.Took, seen.Commits = m.seen.From, m.to.Name(), time.Since(began), m.seen.Commits
+	seen.Gap = max(seen.Gap, m.seen.Gap)
 	if m.app.OnSwitch != nil && m.begun {
 		m.app.OnSwitch(seen)
 	}

@@ -36,6 +36,7 @@ type setting struct {
 	stagedApart bool // staging sites have pools of their own
 	scale       float64
 	patience    time.Duration
+	deploys     bool // releases are deployed, and answer with their own IDs
 	settle      time.Duration
 }
 
@@ -61,14 +62,14 @@ type switcherOf interface {
 }
 
 // runner is the emulator in the place of appcmd.exe.
-type runner struct{ srv *iistest.Server }
+type runner struct {
+	srv  *iistest.Server
+	cost time.Duration // of the start of a process
+}
 
 func (r runner) Run(ctx context.Context, args []string, stdin []byte) ([]byte, uint32, error) {
-	out, exit := r.srv.Appcmd(ctx, args, stdin)
-	if ctx.Err() != nil {
-		return nil, 0, context.Cause(ctx)
-	}
-	return out, exit, nil
+	pause(ctx, r.cost)
+	return r.srv.Run(ctx, args, stdin)
 }
 
 // slotNames are those of the two slots.
@@ -171,11 +172,14 @@ func (s setting) open() (_ *box, err error) {
 		b.direct = append(b.direct, httptest.NewServer(b.apps[slot]))
 	}
 	s.stagedApart = s.stagedApart || s.mode == iis.CoreInProcess
-	delay := 20 * time.Second
+	delay, cost := 20*time.Second, time.Duration(0)
+	if s.strategy == iis.StrategySiteToggle {
+		cost = 5 * time.Millisecond // or the gap would be so short that hardly a request meets it
+	}
 	s.quirks.QueueDwell = 2 * time.Second
 	if s.quirks.AddAndRemoveRefused == iistest.On {
 		s.accept.TwoCommits = true
-		delay = time.Second // or both commits could come into force at one time
+		delay, cost = time.Second, 5*time.Millisecond // or both commits could come into force at one time
 	}
 	scale := s.scale
 	if scale == 0 {
@@ -186,6 +190,9 @@ func (s setting) open() (_ *box, err error) {
 		return nil, err
 	}
 	path := func(physical string) string {
+		if filepath.IsAbs(physical) && !strings.Contains(physical, `:\`) {
+			return physical
+		}
 		return filepath.Join(dir, "drives", filepath.FromSlash(strings.ReplaceAll(strings.ReplaceAll(physical, ":", ""), `\`, "/")))
 	}
 	for _, slot := range slotNames() {
@@ -200,7 +207,12 @@ func (s setting) open() (_ *box, err error) {
 	b.srv, err = iistest.New(iistest.Config{
 		Dir: dir, ApplicationHost: s.hostConfig(), Scale: scale, Quirks: s.quirks, Path: path,
 		WASDelay: delay, WorkerStart: 5 * time.Second, AppStart: 20 * time.Second, HostingShutdown: 800 * time.Second,
-		Host: b.host,
+		Host: func(folder string) (http.Handler, error) {
+			if s.deploys {
+				return release(folder), nil
+			}
+			return b.host(folder)
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -208,9 +220,12 @@ func (s setting) open() (_ *box, err error) {
 	b.app = &iis.App{
 		Host: host, Mark: iis.Mark{Header: "X-Switchertest-Slot", Want: func(slot, _ string) string { return slot }},
 		Patience: 20 * time.Second, Probe: 10 * time.Second, Accept: s.accept, Facts: told(s.facts),
-		Server: &iis.Server{Runner: runner{b.srv}, LockFile: filepath.Join(dir, "lock"), Pause: 10 * time.Millisecond, Dial: b.srv.DialContext, Folder: path,
+		Server: &iis.Server{Runner: runner{b.srv, cost}, LockFile: filepath.Join(dir, "lock"), Pause: 10 * time.Millisecond, Dial: b.srv.DialContext, Folder: path,
 			OnCommand: b.onCommand},
 		OnSwitch: b.onSwitch,
+	}
+	if s.deploys {
+		b.app.Mark = iis.Mark{Header: "X-Release"}
 	}
 	return b, b.build(s)
 }
@@ -247,6 +262,9 @@ func (b *box) host(folder string) (http.Handler, error) {
 func (b *box) build(s setting) (err error) {
 	slot := func(name, staging string) (*iis.Slot, error) {
 		cfg := iis.SlotConfig{App: b.app, Name: name, Pool: "MySite-" + name, Site: "MySite-" + name, Staging: staging}
+		if s.deploys {
+			cfg.Install = b.install(s)
+		}
 		if s.strategy == iis.StrategySiteToggle {
 			cfg.Live = "MySite-" + name + "-live"
 		}

@@ -232,6 +232,8 @@ func (t *SiteToggle) undo(ctx context.Context, m *move, from *Slot) error {
 
 // toggle is the part without a way to stop: from the first stop on nobody serves.
 func (t *SiteToggle) toggle(ctx context.Context, m *move, from *Slot) error {
+	began := time.Now()
+	defer func() { m.seen.Gap = time.Since(began) }()
 	for _, s := range t.slots {
 		if s == m.to {
 			continue
