@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/switcher/proxy"
@@ -155,6 +156,7 @@ func (t *tool) scratchRig(context.Context) (rig switchertest.Rig, err error) {
 	closing := rig.Close
 	rig = clients.Rig()
 	rig.Close = closing
+	rig.Settle = 300 * time.Millisecond // what the proxy writes to a busy disk may take effect so late
 	rig.Switcher, rig.Blue, rig.Green = client, named("blue"), named("green")
 	rig.Disturb = func(ctx context.Context, slot string) error { // past the control plane
 		if slot == "" {

@@ -66,11 +66,13 @@ func (s scenario) run(t *testing.T) {
 			load.upload(lasts)
 			killed = s.kill(t, m, fmt.Sprintf("%s %d", when, n), load)
 		}
-		if !killed {
+		if killed {
+			kills++
+		}
+		if !killed || enough(kills) {
 			require.Greater(t, kills, 1, "the tool was hardly ever killed")
 			break
 		}
-		kills++
 	}
 	asked, _, lost := load.end()
 	t.Logf("%d requests, %d lost", asked, len(lost))
