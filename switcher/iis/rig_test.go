@@ -387,3 +387,15 @@ func readDoc(t *testing.T) string {
 	require.NoError(t, err)
 	return string(data)
 }
+
+// await calls f until it returns nil, for at most 20 seconds.
+func await(ctx context.Context, f func() error) error {
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		err := f()
+		if err == nil || time.Now().After(deadline) || ctx.Err() != nil {
+			return err
+		}
+		pause(ctx, 10*time.Millisecond)
+	}
+}

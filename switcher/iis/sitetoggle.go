@@ -230,19 +230,35 @@ func (t *SiteToggle) undo(ctx context.Context, m *move, from *Slot) error {
 	return nil
 }
 
-// toggle is the part without a way to stop: from the first stop on nobody serves.
+// toggle is the part without a way to stop: from the first stop on nobody serves. So that the gap is short, all is read before it, and looked
+// at again after it; a command that does not end well is done over with a fresh look.
 func (t *SiteToggle) toggle(ctx context.Context, m *move, from *Slot) error {
+	w, err := t.look(ctx)
+	if err != nil {
+		return t.putBack(ctx, m, from, err)
+	}
 	began := time.Now()
-	defer func() { m.seen.Gap = time.Since(began) }()
 	for _, s := range t.slots {
-		if s == m.to {
+		site, err := w.site(s.cfg.Live)
+		if s == m.to || err == nil && site.State == appcmd.Stopped {
+			continue
+		}
+		if _, err := t.server().appcmd().Run(ctx, appcmd.StopSite(s.cfg.Live)); err == nil {
 			continue
 		}
 		if err := t.server().stopSite(ctx, s.cfg.Live); err != nil {
 			return t.putBack(ctx, m, from, fmt.Errorf("stop of site %q: %w", s.cfg.Live, err))
 		}
 	}
-	if err := t.start(ctx, m.to.cfg.Live); err != nil {
+	_, err = t.server().appcmd().Run(ctx, appcmd.StartSite(m.to.cfg.Live))
+	m.seen.Gap = time.Since(began)
+	if err == nil {
+		err = t.server().awaitSite(ctx, m.to.cfg.Live, appcmd.Started, nil)
+	} else {
+		err = t.start(ctx, m.to.cfg.Live)
+		m.seen.Gap = time.Since(began)
+	}
+	if err != nil {
 		return t.putBack(ctx, m, from, fmt.Errorf("start of site %q: %w", m.to.cfg.Live, err))
 	}
 	return nil
