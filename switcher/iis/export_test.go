@@ -26,3 +26,6 @@ func FactsWith(name string) Facts {
 
 // TableText is the table of the package's comment.
 var TableText = tableText
+
+// Server returns the server of the slot's application.
+func (s *Slot) Server() *Server { return s.server() }
