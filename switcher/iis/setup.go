@@ -18,6 +18,10 @@ type SetupConfig struct {
 	Strategy Strategy // required
 	Site     string   // the site that serves the application now; required
 
+	// Pool is the application pool that the site has before anything is set up: the first slot's. "": it is read, which is not possible
+	// with RootSwap and StagingApart while another slot is live.
+	Pool string
+
 	// Slots are the names of the slots; nil: "blue" and "green". The first one gets what is live now: the site's own pool and folder.
 	Slots []string
 
@@ -57,6 +61,11 @@ func NewSetup(cfg SetupConfig) (*Setup, error) {
 	}
 	if err := appcmd.CheckSiteName(cfg.Site); err != nil {
 		errs = append(errs, fmt.Errorf("Site: %w", err))
+	}
+	if cfg.Pool != "" {
+		if err := appcmd.CheckPoolName(cfg.Pool); err != nil {
+			errs = append(errs, fmt.Errorf("Pool: %w", err))
+		}
 	}
 	if cfg.Slots == nil {
 		cfg.Slots = []string{"blue", "green"}
@@ -141,6 +150,9 @@ func (s *Setup) own(w *world) (root, error) {
 	if err != nil {
 		return root{}, err
 	}
+	if s.cfg.Pool != "" {
+		return root{s.cfg.Pool, at.folder}, nil
+	}
 	for _, name := range s.cfg.Slots[1:] {
 		if strings.EqualFold(at.pool, s.cfg.Site+"-"+name) {
 			return s.moved(w)
@@ -160,7 +172,8 @@ func (s *Setup) moved(w *world) (root, error) {
 		return root{}, err
 	}
 	if s.cfg.StagingApart {
-		return root{}, fmt.Errorf("site %q is in another slot's pool: activate slot %q first: %w", s.cfg.Site, s.cfg.Slots[0], abswap.ErrPermanent)
+		return root{}, fmt.Errorf("site %q is in another slot's pool: set SetupConfig.Pool to that of slot %q: %w", s.cfg.Site, s.cfg.Slots[0],
+			abswap.ErrPermanent)
 	}
 	return at, nil
 }

@@ -98,7 +98,7 @@ func (s *Setup) strangers(w *world, own root) error {
 			}
 		}
 		if p, ok := wanted[strings.ToLower(site.Name)]; ok && !strings.EqualFold(site.Name, s.cfg.Site) {
-			if _, has := holdsBinding(site, p.staging); !has && len(site.Bindings) > 0 {
+			if _, has := holdsBinding(site, p.staging); !has {
 				errs = append(errs, fmt.Errorf("there is a site %q without binding %s: %w", site.Name, p.staging, errOtherShape))
 			}
 		}
@@ -130,11 +130,18 @@ func (s *Setup) makePool(name string, base appcmd.Pool) []step {
 				Set(appcmd.Path{appcmd.Elem("processModel")}, "shutdownTimeLimit", appcmd.FormatTimeSpan(s.cfg.ShutdownLimit)).
 				Set(appcmd.Path{appcmd.Elem("recycling"), appcmd.Elem("periodicRestart")}, "time", "00:00:00"), due
 		},
-		after: func(ctx context.Context) error { return s.cfg.App.server().startPool(ctx, name) }}
+		after: func(ctx context.Context) error {
+			srv := s.cfg.App.server()
+			if err := srv.awaitKnownPool(ctx, name); err != nil {
+				return err
+			}
+			return srv.startPool(ctx, name)
+		}}
 	return []step{add, tune}
 }
 
-// makeSite makes a site with its root in the pool. One that is not to be started has serverAutoStart=false from its first moment on.
+// makeSite makes a site with its root in the pool. One that is to be started gets its only binding with it; one that is not has
+// serverAutoStart=false from its first moment on.
 func (s *Setup) makeSite(name, pool, dir string, start bool, bindings []appcmd.Binding) []step {
 	add := step{what: fmt.Sprintf("make site %q", name), build: func(w *world) (appcmd.Command, bool) {
 		_, err := w.site(name)
@@ -153,12 +160,19 @@ func (s *Setup) makeSite(name, pool, dir string, start bool, bindings []appcmd.B
 		at, err := rootOf(site)
 		return cmd, err != nil || !strings.EqualFold(at.pool, pool)
 	}}
+	if start {
+		into.after = func(ctx context.Context) error {
+			srv := s.cfg.App.server()
+			if err := srv.awaitKnownSite(ctx, name); err != nil {
+				return err
+			}
+			return srv.startSite(ctx, name)
+		}
+		return []step{add, into}
+	}
 	all := []step{add, into}
 	for _, b := range bindings {
 		all = append(all, addBinding(name, b))
-	}
-	if start {
-		all[len(all)-1].after = func(ctx context.Context) error { return s.cfg.App.server().startSite(ctx, name) }
 	}
 	return all
 }

@@ -196,6 +196,29 @@ func await(ctx context.Context, d time.Duration, f func(context.Context) error) 
 	return retry.Do(limit, retry.Policy{First: 25 * time.Millisecond, Max: 500 * time.Millisecond}, f)
 }
 
+// awaitKnownSite waits until the service that runs sites has seen one that was just made.
+func (s *Server) awaitKnownSite(ctx context.Context, name string) error {
+	return await(ctx, settleIn, func(ctx context.Context) error {
+		site, err := s.appcmd().Site(ctx, name)
+		return firstKnown(err, "site", name, site.State)
+	})
+}
+
+// awaitKnownPool waits until the service that runs pools has seen one that was just made.
+func (s *Server) awaitKnownPool(ctx context.Context, name string) error {
+	return await(ctx, settleIn, func(ctx context.Context) error {
+		p, err := s.appcmd().Pool(ctx, name)
+		return firstKnown(err, "application pool", name, p.State)
+	})
+}
+
+func firstKnown(err error, what, name string, s appcmd.State) error {
+	if err != nil {
+		return retry.Stop(explain(err))
+	}
+	return known(what, name, s)
+}
+
 // startPool starts the pool unless it is started, and waits until IIS says that it is.
 func (s *Server) startPool(ctx context.Context, name string) error {
 	err := s.change(ctx, nil, func(ctx context.Context, r *appcmd.Session) (appcmd.Command, bool, error) {
