@@ -35,6 +35,7 @@ type Config struct {
 	HostingShutdown time.Duration
 
 	Quirks           Quirks
+	ARR              ARRQuirks
 	Elevation        Elevation
 	NoRequestMonitor bool                // the feature Request Monitor is not installed: requests cannot be listed
 	Language         Language            // of texts

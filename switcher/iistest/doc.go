@@ -22,7 +22,11 @@
 // each worker process, site id and application path; each starts cold. Recycling overlaps, pools stop with their shutdownTimeLimit, after
 // which connections are cut, really. web.config of a release decides how it is hosted (see Mode) and whether commits restart it.
 //
-// What differs between machines, and what nobody knows, is a field of Quirks. Faults of commands come by Server.Inject.
+// Server farms (Application Request Routing) are real proxies in the worker process of the site whose rewrite rule feeds them: weighted round
+// robin or request hash, affinity by cookie, health tests, states and counters, which go with the process. Server.SetState and its like are the
+// runtime methods; they hold no answers back as ARR's buffers do.
+//
+// What differs between machines, and what nobody knows, is a field of Quirks or ARRQuirks. Faults of commands come by Server.Inject.
 //
 // # As a program
 //
@@ -32,7 +36,6 @@
 //
 // # Limits
 //
-// It speaks HTTP/1.1, also over TLS, no HTTP/2. It serves an application's root folder, not its other virtual directories, and no server
-// farms. Of modules, traces and binding objects it has none to list. Periodic recycling and health pings do not happen. A request's path
+// It speaks HTTP/1.1, also over TLS, no HTTP/2. It serves an application's root folder, not its other virtual directories. Of modules, traces and binding objects it has none to list. Periodic recycling and health pings do not happen. A request's path
 // reaches the application as it came, with the application's path in it.
 package iistest

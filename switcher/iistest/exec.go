@@ -34,6 +34,7 @@ const (
 // call is what the program asks of the machine.
 type call struct {
 	Token, ID string
+	Script    bool // lines of PowerShell follow
 	Args      []string
 	Stdin     []byte
 }
@@ -49,7 +50,8 @@ type answer struct {
 // which Unix systems only keep the low eight bits (Process knows the whole). In any other process it does nothing.
 func Main() {
 	self, err := os.Executable()
-	if err != nil || strings.TrimSuffix(strings.ToLower(filepath.Base(self)), ".exe") != "appcmd" {
+	name := strings.TrimSuffix(strings.ToLower(filepath.Base(self)), ".exe")
+	if err != nil || name != "appcmd" && name != powerShellName {
 		return
 	}
 	data, err := os.ReadFile(filepath.Join(filepath.Dir(self), wiringName))
@@ -61,7 +63,10 @@ func Main() {
 		err = json.Unmarshal(data, &w)
 	}
 	var got answer
-	if err == nil {
+	switch {
+	case err == nil && name == powerShellName:
+		err = powerShell(w)
+	case err == nil:
 		got, err = ask(w)
 	}
 	if err != nil {
@@ -235,6 +240,10 @@ func (c *control) serve(conn net.Conn) {
 		return
 	}
 	_ = conn.SetReadDeadline(time.Time{})
+	if q.Script {
+		c.serveScript(conn, in)
+		return
+	}
 	ctx, cancel := context.WithCancel(c.s.ctx)
 	defer cancel()
 	var gone sync.WaitGroup

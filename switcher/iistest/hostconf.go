@@ -16,6 +16,7 @@ type hostConf struct {
 	sites     []siteConf
 	pools     []poolConf
 	farms     string            // the raw webFarms section, to see that it changed
+	routing   routing           // what ARR does
 	locations map[string]string // raw location elements by path
 }
 
@@ -167,6 +168,10 @@ func readHost(doc *bytexml.Doc) (*hostConf, error) {
 			}
 			h.sites = append(h.sites, s)
 		}
+	}
+	var err error
+	if h.routing, err = readRouting(doc); err != nil {
+		return nil, err
 	}
 	return h, h.unique()
 }

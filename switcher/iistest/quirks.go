@@ -61,7 +61,8 @@ type Quirks struct {
 	// application's shutdownTimeLimit. Reported by one project, and the module's code reads so; Best is On.
 	SiteStopShutsCoreApps Switch
 	// CommitRestartsCoreApps: every commit to applicationHost.config restarts all ASP.NET Core applications without
-	// disallowRotationOnConfigChange. Off: only a commit that changes webFarms does. Confirmed in the framework's issues; Best is On.
+	// disallowRotationOnConfigChange: one in the worker process by recycling that (inferred), one in a process of its own by another such
+	// process. Off: only a commit that changes webFarms does. Confirmed in the framework's issues; Best is On.
 	CommitRestartsCoreApps Switch
 	// OwnSiteCommitRotates: disallowRotationOnConfigChange does not protect an application from commits that change its own site. Off: only
 	// location elements and web.config files of the site count as its own. The documentation leaves it open; Best is Off.
@@ -91,6 +92,13 @@ type Quirks struct {
 	// StoppedSiteRefuses: a port on which no started site has a binding refuses connections. Off: it answers UnmatchedStatus. Inferred from
 	// HTTP.sys; Best is On.
 	StoppedSiteRefuses Switch
+
+	// PreloadsMovedApps: an application with preloadEnabled that a commit gives to a running AlwaysRunning pool, or another folder in it, is
+	// started at once. Off: it starts at its first request, or with the pool's next worker process. Unverified; Best is Off.
+	PreloadsMovedApps Switch
+	// SetBindingsKeepsFlags: replacing all bindings of a site (set site /bindings:...) keeps the sslFlags of those that stay. Off: they are new
+	// ones, with sslFlags 0. Inferred; Best is Off.
+	SetBindingsKeepsFlags Switch
 
 	AlreadyStartedExit uint32          // 0: 1056; the exact code is unverified
 	AlreadyStoppedExit uint32          // 0: 1062; the exact code is unverified
@@ -136,6 +144,8 @@ func Table() []Quirk {
 		{"DoubledQuotes", false, "unverified", func(q *Quirks) *Switch { return &q.DoubledQuotes }},
 		{"RPCErrorAfterPoolChange", false, "reported once, transient", func(q *Quirks) *Switch { return &q.RPCErrorAfterPoolChange }},
 		{"StoppedSiteRefuses", true, "inferred", func(q *Quirks) *Switch { return &q.StoppedSiteRefuses }},
+		{"PreloadsMovedApps", false, "unverified", func(q *Quirks) *Switch { return &q.PreloadsMovedApps }},
+		{"SetBindingsKeepsFlags", false, "inferred the other way", func(q *Quirks) *Switch { return &q.SetBindingsKeepsFlags }},
 	}
 }
 

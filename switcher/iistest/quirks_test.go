@@ -251,6 +251,24 @@ var scenarios = map[string]scenario{
 		assert.Contains(t, []uint32{0, 1}, second)
 		return first == 1726
 	}},
+	"PreloadsMovedApps": {happens: func(t *testing.T, w *world) bool {
+		w.must("set", "apppool", "B", "/startMode:AlwaysRunning")
+		w.must("set", "site", "Public", "/[path='/'].preloadEnabled:true")
+		w.eventually("pool B runs", func() bool { p := w.pool("B"); return len(p.Workers) == 1 && p.Workers[0].State == "Running" })
+		w.rootSwap("B", "v2")
+		loaded := false
+		for _, a := range w.pool("B").Workers[0].Applications {
+			loaded = loaded || a.SiteID == 1
+		}
+		assert.Equal(t, "v2", w.get(public).release)
+		return loaded
+	}},
+	"SetBindingsKeepsFlags": {with: func(c *iistest.Config) {
+		c.ApplicationHost = strings.ReplaceAll(c.ApplicationHost, `protocol="http" bindingInformation="*:80:"`, `protocol="https" bindingInformation="*:443:h" sslFlags="1"`)
+	}, happens: func(t *testing.T, w *world) bool {
+		w.must("set", "site", "Public", "/bindings:http/*:80:,https/*:443:h")
+		return strings.Contains(w.must("list", "site", "Public", "/config:*"), `bindingInformation="*:443:h" sslFlags="1"`)
+	}},
 	"StoppedSiteRefuses": {happens: func(t *testing.T, w *world) bool {
 		w.must("stop", "site", "Public")
 		a := w.get(public)

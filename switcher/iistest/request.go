@@ -24,6 +24,7 @@ type request struct {
 	begin    time.Time
 	worker   *worker   // nil: in the queue
 	instance *instance // nil: none yet
+	farm     string    // server farm that ARR sends it to; "": it is for the application
 
 	conn     net.Conn
 	cancel   context.CancelFunc
@@ -101,6 +102,9 @@ func (p *port) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		id: fmt.Sprintf("%016x", s.lastRequest), key: appKey{t.conf.id, strings.ToLower(app.path)}, site: t, verb: r.Method, url: r.URL.RequestURI(),
 		client: remote(r.RemoteAddr), begin: time.Now(), conn: c.raw, cancel: cancel,
 	}
+	if s.conf.routing.proxy {
+		req.farm = s.conf.routing.farmFor(p.at.port, r)
+	}
 	pl.queue[req] = struct{}{}
 	s.mu.Unlock()
 
@@ -111,6 +115,10 @@ func (p *port) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	defer s.finish(req)
 	rw.Header().Set("Server", "Microsoft-IIS/10.0")
+	if req.farm != "" {
+		s.call(s.balancer(req), &response{ResponseWriter: rw, s: s, req: req}, r.WithContext(ctx), req)
+		return
+	}
 	if inst == nil { // app_offline.htm
 		s.offline(rw, app)
 		return
@@ -168,7 +176,7 @@ func (s *Server) pull(ctx context.Context, pl *pool, req *request, app appConf) 
 				}
 			}
 			defer s.mu.Unlock()
-			if isOffline(folder) {
+			if req.farm != "" || isOffline(folder) {
 				return nil
 			}
 			req.instance = s.instance(w, req.key, folder)

@@ -15,6 +15,7 @@ const (
 	boolean
 	number
 	span // a time: h:mm:ss or d.hh:mm:ss
+	positive
 )
 
 // attribute is what the schema says of one attribute. enum lists the legal values of a text; nil: any.
@@ -70,6 +71,8 @@ func attrs(list string) []attribute {
 			a.kind = number
 		case "t":
 			a.kind = span
+		case "p":
+			a.kind = positive
 		default:
 			a.enum = strings.Split(k, "|")
 		}
@@ -92,6 +95,8 @@ func schemaOf(section string) *element {
 		return sitesSchema()
 	case poolsSection:
 		return poolsSchema()
+	case farmsSection:
+		return farmsSchema()
 	}
 	return nil
 }
@@ -167,6 +172,9 @@ func (a *attribute) check(value string) (string, bool) {
 	case number:
 		_, err := strconv.ParseUint(value, 10, 32)
 		return value, err == nil
+	case positive:
+		n, err := strconv.ParseUint(value, 10, 32)
+		return value, err == nil && n > 0
 	case span:
 		_, ok := parseSpan(value)
 		return value, ok

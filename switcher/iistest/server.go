@@ -46,6 +46,7 @@ type Server struct {
 	table       []registration
 	ports       map[endpoint]*port
 	certs       map[string]*tls.Certificate // of HTTP.sys, by "host:port" or "ip:port"
+	born        time.Time
 	lastPID     int
 	lastRequest uint64
 	elevation   Elevation
@@ -70,7 +71,7 @@ func New(cfg Config) (_ *Server, err error) {
 	s := &Server{
 		cfg: cfg, q: cfg.Quirks, dir: cfg.Dir, poke: make(chan struct{}, 1), changed: make(chan struct{}),
 		sites: map[int]*site{}, pools: map[string]*pool{}, leaving: map[*pool]struct{}{}, ports: map[endpoint]*port{}, certs: map[string]*tls.Certificate{},
-		lastPID: 4000, lastRequest: 0x4000000080000000, elevation: cfg.Elevation, noMonitor: cfg.NoRequestMonitor,
+		born: time.Now(), lastPID: 4000, lastRequest: 0x4000000080000000, elevation: cfg.Elevation, noMonitor: cfg.NoRequestMonitor,
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	defer func() {

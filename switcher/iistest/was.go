@@ -81,6 +81,7 @@ func (s *Server) apply(data []byte, next *hostConf) {
 	}
 	if len(old.sites)+len(old.pools) > 0 {
 		s.restartCore(old, next)
+		s.applyFarms(old, next)
 	}
 	s.wake()
 	if err := s.openPorts(); err != nil {
@@ -219,6 +220,9 @@ func (s *Server) applyApps(before site, t *site) {
 		}
 		if p := s.pools[strings.ToLower(now.pool)]; stays && p != nil {
 			s.unload(p, key, s.folder(now.root())) // what is there of another folder
+			if w := p.current; s.q.PreloadsMovedApps == On && (moved || elsewhere) && now.preload && p.conf.alwaysRunning && w != nil && w.state == running {
+				s.instance(w, key, s.folder(now.root()))
+			}
 		}
 	}
 }

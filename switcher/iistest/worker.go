@@ -27,6 +27,7 @@ type worker struct {
 	core      Mode                  // hosting model of the first ASP.NET Core application; Classic: none yet
 	warm      map[string]bool       // folders that it has run
 	used      time.Time             // end of the last request
+	arr       *arr                  // Application Request Routing in it; nil: not yet used
 }
 
 // startWorker starts a worker process of a pool: it becomes current when it is ready.
