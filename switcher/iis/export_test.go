@@ -29,3 +29,6 @@ var TableText = tableText
 
 // Server returns the server of the slot's application.
 func (s *Slot) Server() *Server { return s.server() }
+
+// Assume is what Check takes facts for.
+func Assume(f Facts) Facts { return f.assume() }
