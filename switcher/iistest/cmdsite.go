@@ -182,7 +182,7 @@ func (r *run) site() error {
 			if !ok {
 				return at, nil
 			}
-			return f.setBindings(at, text)
+			return f.setBindings(at, text, r.s.q.SetBindingsKeepsFlags == On)
 		})
 	case "DELETE":
 		return r.remove(f, o)
@@ -209,8 +209,9 @@ func (r *run) remove(f *file, o object) error {
 	return r.commit(f, func() { r.say("%s object \"%s\" deleted", o.tag, o.id) })
 }
 
-// setBindings replaces all bindings of a site; what the old ones had besides protocol and information, such as sslFlags, is gone.
-func (f *file) setBindings(site cursor, text string) (cursor, error) {
+// setBindings replaces all bindings of a site; what the old ones had besides protocol and information is gone, except sslFlags with keep.
+func (f *file) setBindings(site cursor, text string, keep bool) (cursor, error) {
+	flags := map[string]string{}
 	home := site.node.Path()
 	back := func(err error) (cursor, error) { return cursor{f.doc.At(home), site.schema}, err }
 	bindings := site.node.Child("bindings")
@@ -221,6 +222,9 @@ func (f *file) setBindings(site cursor, text string) (cursor, error) {
 		}
 	}
 	for len(bindings.Children) > 0 {
+		if v, ok := bindings.Children[0].Attr("sslFlags"); ok && keep {
+			flags[strings.ToLower(attrOf(bindings.Children[0], "protocol")+"/"+attrOf(bindings.Children[0], "bindingInformation"))] = v
+		}
 		var err error
 		if bindings, err = f.doc.Remove(bindings.Children[0]); err != nil {
 			return back(err)
@@ -242,7 +246,11 @@ func (f *file) setBindings(site cursor, text string) (cursor, error) {
 			return back(badValue())
 		}
 		at := cursor{bindings, sitesSchema().item.child("bindings")}
-		if err := f.addItem(at, step{index: true, keys: [][2]string{{"protocol", protocol}, {"bindingInformation", info}}}); err != nil {
+		keys := [][2]string{{"protocol", protocol}, {"bindingInformation", info}}
+		if v, ok := flags[strings.ToLower(protocol+"/"+info)]; ok {
+			keys = append(keys, [2]string{"sslFlags", v})
+		}
+		if err := f.addItem(at, step{index: true, keys: keys}); err != nil {
 			return back(err)
 		}
 		bindings = f.doc.At(home).Child("bindings")
@@ -298,7 +306,7 @@ func (r *run) addSite(f *file) error {
 		return badValue()
 	}
 	text, _ := r.param("bindings")
-	if at, err = f.setBindings(at, text); err != nil {
+	if at, err = f.setBindings(at, text, false); err != nil {
 		return err
 	}
 	if _, err = r.changeAll(f, at); err != nil {
