@@ -15,6 +15,7 @@ import (
 
 // TestExecutable runs real processes: output, whole exit codes, arguments with blanks and quotes, standard input.
 func TestExecutable(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	p := w.Process()
 	out, exit, err := p.Run(t.Context(), []string{"list", "site", "Public"}, nil)
@@ -61,6 +62,7 @@ func TestExecutable(t *testing.T) {
 
 // TestKilledProcess: a process that is killed before its commit has changed nothing; one that is killed after it has.
 func TestKilledProcess(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	_, err := w.Executable()
 	require.NoError(t, err)
@@ -93,6 +95,7 @@ func TestKilledProcess(t *testing.T) {
 
 // TestClosedMachineHasNoProgram: nothing of it runs after Close.
 func TestClosedMachineHasNoProgram(t *testing.T) {
+	t.Parallel()
 	srv, err := iistest.New(iistest.Config{})
 	require.NoError(t, err)
 	p := srv.Process()

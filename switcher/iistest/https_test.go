@@ -13,6 +13,7 @@ import (
 
 // TestHTTPS: certificates belong to HTTP.sys, by host name with SNI, else by address; a new binding has none until it gets one.
 func TestHTTPS(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	w.must("set", "site", "Public", "/+bindings.[protocol='https',bindingInformation='*:443:www.example.test',sslFlags='1']")
 	assert.Error(t, w.get("https://www.example.test").err, "no certificate")
@@ -45,6 +46,7 @@ func TestHTTPS(t *testing.T) {
 
 // TestUploads: a body of megabytes arrives whole while the process that takes it is replaced.
 func TestUploads(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	w.get(public)
 	r, pw := io.Pipe()

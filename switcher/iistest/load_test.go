@@ -16,6 +16,7 @@ import (
 // TestSwapsUnderLoad: with the documented behaviour nothing fails while pools and folders are exchanged and recycled under load; and when a
 // swap is in force, no request that begins then sees the old release.
 func TestSwapsUnderLoad(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", func(c *iistest.Config) { c.AppStart = time.Second })
 	w.get(public)
 	var stop atomic.Bool

@@ -17,6 +17,7 @@ import (
 
 // TestFilesOfTheMachine: without a Host the files in the folders are served, at the paths of their applications; a machine finds its files again.
 func TestFilesOfTheMachine(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cfg := iistest.Config{Dir: dir, Scale: 0.001, WASDelay: -1}
 	if os.PathSeparator == '\\' {
@@ -50,6 +51,7 @@ func TestFilesOfTheMachine(t *testing.T) {
 }
 
 func TestPorts(t *testing.T) {
+	t.Parallel()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	number := free.Addr().(*net.TCPAddr).Port
@@ -74,6 +76,7 @@ func TestPorts(t *testing.T) {
 
 // TestPoolChangesRotate: a changed pool is recycled, unless it says disallowRotationOnConfigChange.
 func TestPoolChangesRotate(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	first := w.get(public).pid
 	w.must("set", "apppool", "A", "/queueLength:2000")
@@ -87,6 +90,7 @@ func TestPoolChangesRotate(t *testing.T) {
 
 // TestDeletedThings: what runs in a deleted site or pool goes on; nothing new comes in.
 func TestDeletedThings(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	end := w.hold(public, "x")
 	w.must("delete", "site", "Public")
@@ -103,6 +107,7 @@ func TestDeletedThings(t *testing.T) {
 
 // TestSiteGetsAnotherID: a running site whose id changes stops.
 func TestSiteGetsAnotherID(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	w.must("set", "site", "Public", "/id:9")
 	assert.Equal(t, "Stopped", w.siteState("Public"))

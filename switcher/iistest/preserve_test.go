@@ -34,6 +34,7 @@ func oddity(r *rand.Rand) string {
 // TestByteForByte runs commands on configurations full of odd but legal things, and finds everything that the command does not name where it
 // was: what is new and what is old differ in one place that is as short as the change.
 func TestByteForByte(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(7, 11))
 	srv, err := iistest.New(iistest.Config{WASDelay: -1})
 	require.NoError(t, err)
@@ -78,6 +79,7 @@ func TestByteForByte(t *testing.T) {
 
 // TestAddAndDeleteLeaveNoTrace: what is added and deleted again leaves the file as it was.
 func TestAddAndDeleteLeaveNoTrace(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	before := w.config()
 	w.must("add", "apppool", "/name:C", "/startMode:AlwaysRunning", "/processModel.idleTimeout:00:00:00")
@@ -95,6 +97,7 @@ func TestAddAndDeleteLeaveNoTrace(t *testing.T) {
 // TestManyWriters: commands and another program write at once. A command that lost has exit 32 and changed nothing; the work of those that
 // succeeded is all there.
 func TestManyWriters(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	var wg sync.WaitGroup
 	var mu sync.Mutex

@@ -25,6 +25,7 @@ const (
 
 // TestRoutingIsPerRequest keeps one connection through all that moves a URL, and finds each request at the owner of the moment.
 func TestRoutingIsPerRequest(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	conn, err := w.DialContext(t.Context(), "tcp", "www.example.test:80")
 	require.NoError(t, err)
@@ -64,6 +65,7 @@ func TestRoutingIsPerRequest(t *testing.T) {
 
 // TestMatchingOrder: a host beats a wildcard host, that beats the address, that beats anything; the longest application path wins.
 func TestMatchingOrder(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	for i, binding := range []string{"http/*:8000:", "http/10.1.1.1:8000:", "http/*:8000:*.example.test", "http/*:8000:www.example.test", "http/10.1.1.1:8000:www.example.test", "http/[::1]:8001:"} {
 		w.must("add", "site", "/name:S"+strconv.Itoa(i), "/bindings:"+binding, "/physicalPath:"+w.folder+"/v1", "/applicationDefaults.applicationPool:A")
@@ -95,7 +97,8 @@ func TestMatchingOrder(t *testing.T) {
 
 // TestWASFollowsLater: a commit is in the file at once and in force after the delay; what WAS has not seen cannot be started.
 func TestWASFollowsLater(t *testing.T) {
-	w := newWorld(t, "", func(c *iistest.Config) { c.WASDelay = time.Minute })
+	t.Parallel()
+	w := newWorld(t, "", func(c *iistest.Config) { c.WASDelay = 4 * time.Minute })
 	get := func(args ...string) (string, uint32) {
 		out, exit := w.Appcmd(t.Context(), args, nil)
 		return string(out), exit
@@ -123,6 +126,7 @@ func TestWASFollowsLater(t *testing.T) {
 // TestColdStart: the first request pays the starts of the worker process and the application; the second nothing; and warmth belongs to the
 // site too.
 func TestColdStart(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", func(c *iistest.Config) { c.WorkerStart, c.AppStart = 10*time.Second, 20*time.Second })
 	assert.GreaterOrEqual(t, w.get(public).took, 300*time.Millisecond)
 	client := w.Client()
@@ -139,7 +143,8 @@ func TestColdStart(t *testing.T) {
 }
 
 func TestOverlappedRecycle(t *testing.T) {
-	w := newWorld(t, "", func(c *iistest.Config) { c.WorkerStart = 20 * time.Second })
+	t.Parallel()
+	w := newWorld(t, "", func(c *iistest.Config) { c.WorkerStart = 100 * time.Second })
 	end := w.hold(public, "old")
 	first := w.get(public).pid
 	w.must("recycle", "apppool", "A")
@@ -155,6 +160,7 @@ func TestOverlappedRecycle(t *testing.T) {
 
 // TestShutdownTimeLimitCuts: what outlives the limit in the old process is cut, really.
 func TestShutdownTimeLimitCuts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	w.must("set", "apppool", "A", "/processModel.shutdownTimeLimit:00:00:40")
 	end := w.hold(public, "old")
@@ -167,6 +173,7 @@ func TestShutdownTimeLimitCuts(t *testing.T) {
 }
 
 func TestRotationWithoutOverlap(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	w.must("set", "apppool", "A", "/recycling.disallowOverlappingRotation:true")
 	end := w.hold(public, "old")
@@ -184,6 +191,7 @@ func TestRotationWithoutOverlap(t *testing.T) {
 }
 
 func TestStopPool(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	end := w.hold(public, "old")
 	done := make(chan uint32, 1)
@@ -212,6 +220,7 @@ func TestStopPool(t *testing.T) {
 }
 
 func TestQueueLength(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", func(c *iistest.Config) { c.WorkerStart = 2 * time.Hour })
 	w.must("set", "apppool", "A", "/queueLength:10")
 	waiting := make(chan answer, 10)
@@ -231,7 +240,8 @@ func TestQueueLength(t *testing.T) {
 
 // TestQueueDwell: with dwell a request is on its way and in nobody's list.
 func TestQueueDwell(t *testing.T) {
-	w := newWorld(t, "", func(c *iistest.Config) { c.Quirks.QueueDwell = 50 * time.Second })
+	t.Parallel()
+	w := newWorld(t, "", func(c *iistest.Config) { c.Quirks.QueueDwell = 150 * time.Second })
 	w.get(public) // warm
 	end := make(chan answer, 1)
 	go func() { end <- w.get(public + "/hold/q") }()
@@ -242,10 +252,11 @@ func TestQueueDwell(t *testing.T) {
 	<-entered
 	assert.Contains(t, w.must("list", "requests"), "url:GET /hold/q")
 	w.letGo("q")
-	assert.GreaterOrEqual(t, w.ended(end).took, 500*time.Millisecond)
+	assert.GreaterOrEqual(t, w.ended(end).took, 1500*time.Millisecond)
 }
 
 func TestRequestMonitor(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	first := w.hold(public, "one")
 	w.eventually("a while", func() bool { _, exit := w.run("list", "requests", "/elapsed:2000"); return exit == 0 })
@@ -276,6 +287,7 @@ func TestRequestMonitor(t *testing.T) {
 
 // TestPathChange: in one pool the old application is unloaded; its requests have HostingShutdown.
 func TestPathChange(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	short, long := w.hold(public, "short"), w.hold(public, "long")
 	w.must("set", "vdir", "Public/", "/physicalPath:"+w.folder+"/v3")
@@ -287,11 +299,12 @@ func TestPathChange(t *testing.T) {
 	patient := newWorld(t, `<configuration><system.web><hostingEnvironment shutdownTimeout="100000" /></system.web></configuration>`, nil)
 	long = patient.hold(public, "long")
 	patient.must("set", "vdir", "Public/", "/physicalPath:"+patient.folder+"/v3")
-	assert.False(t, patient.cut(long, "long", 600*time.Millisecond), "it has as long as its web.config says")
+	assert.False(t, patient.cut(long, "long", 2*time.Second), "it has as long as its web.config says")
 }
 
 // TestUpgradedConnections lists a taken-over connection until it ends, and cuts it with its process.
 func TestUpgradedConnections(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	dial := func() (net.Conn, *bufio.Reader) {
 		conn, err := w.DialContext(t.Context(), "tcp", "x:80")
@@ -321,6 +334,7 @@ func TestUpgradedConnections(t *testing.T) {
 	w.eventually("gone from the list", func() bool { _, exit := w.run("list", "requests"); return exit == 1 })
 
 	w.must("start", "site", "Public")
+	w.must("set", "apppool", "A", "/processModel.shutdownTimeLimit:00:00:40")
 	c, in = dial()
 	w.must("stop", "apppool", "A") // holds out to the limit
 	assert.Error(t, echo(c, in))
@@ -328,6 +342,7 @@ func TestUpgradedConnections(t *testing.T) {
 }
 
 func TestAppOfflineAndWebConfig(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, outProcess, nil)
 	assert.Equal(t, http.StatusOK, w.get(public).status)
 	end := w.hold(public, "old")
@@ -358,6 +373,7 @@ func TestAppOfflineAndWebConfig(t *testing.T) {
 }
 
 func TestApplicationsThatFail(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	broken := filepath.Join(w.folder, "v1", "broken")
 	require.NoError(t, os.WriteFile(broken, nil, 0o644))
@@ -369,6 +385,7 @@ func TestApplicationsThatFail(t *testing.T) {
 }
 
 func TestCrashesAndRapidFail(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	assert.False(t, w.CrashWorker(1))
 	for range 5 {
@@ -381,6 +398,7 @@ func TestCrashesAndRapidFail(t *testing.T) {
 }
 
 func TestIdleTimeoutAndAlwaysRunning(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	w.must("set", "apppool", "A", "/processModel.idleTimeout:00:00:05")
 	w.get(public)
@@ -395,6 +413,7 @@ func TestIdleTimeoutAndAlwaysRunning(t *testing.T) {
 }
 
 func TestRebootAndAutoStart(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	w.must("set", "site", "Private", "/serverAutoStart:false")
 	w.must("stop", "site", "Public")
@@ -415,6 +434,7 @@ func TestRebootAndAutoStart(t *testing.T) {
 }
 
 func TestServicesDown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	end := w.hold(public, "old")
 	stopped := make(chan error, 1)
@@ -437,6 +457,7 @@ func TestServicesDown(t *testing.T) {
 }
 
 func TestRequestsEndWithTheMachine(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	end := w.hold(public, "old")
 	require.NoError(t, w.Close())

@@ -25,6 +25,7 @@ const invalidObject = "ERROR ( hresult:800710d8, message:Command execution faile
 
 // TestTexts is one session whose lines are the shapes that documentation and field reports show.
 func TestTexts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", func(c *iistest.Config) { c.ApplicationHost = "" })
 	for _, s := range []said{
 		{"list|sites", 0, "SITE \"Default Web Site\" (id:1,bindings:http/*:80:,state:Started)\n"},
@@ -122,6 +123,7 @@ func TestTexts(t *testing.T) {
 
 // TestIdenticalBinding: a site whose binding another started one has cannot be started, and stays as it was.
 func TestIdenticalBinding(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	w.must("add", "site", "/name:Twin", "/bindings:http/*:80:", "/physicalPath:"+w.folder+"/v2", "/[path='/'].applicationPool:B")
 	assert.Equal(t, "Stopped", w.siteState("Twin"), "W3SVC does not start it")
@@ -138,6 +140,7 @@ func TestIdenticalBinding(t *testing.T) {
 }
 
 func TestTrees(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	w.must("set", "site", "Public", "/applicationDefaults.preloadEnabled:true")
 	out := strings.ReplaceAll(w.must("list", "site", "Public", "/text:*"), "\r\n", "\n")
@@ -154,12 +157,13 @@ func TestTrees(t *testing.T) {
 		assert.Contains(t, out, part)
 	}
 	out = w.must("list", "apppool", "A", "/config:*", "/xml")
-	for _, part := range []string{`<add name="A" queueLength="1000" autoStart="true"`, `shutdownTimeLimit="00:01:30"`, `disallowOverlappingRotation="false"`, `startMode="OnDemand"`} {
+	for _, part := range []string{`<add name="A" queueLength="1000" autoStart="true"`, `shutdownTimeLimit="00:10:00"`, `disallowOverlappingRotation="false"`, `startMode="OnDemand"`} {
 		assert.Contains(t, out, part)
 	}
 }
 
 func TestNotElevated(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	w.SetElevation(iistest.NotElevatedUnknown)
 	out, exit := w.run("list", "apppool", "A")
@@ -182,6 +186,7 @@ func TestNotElevated(t *testing.T) {
 }
 
 func TestRussian(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", func(c *iistest.Config) { c.Language = iistest.Russian; c.Encode = iistest.CP866 })
 	require.NoError(t, w.StopService(t.Context()))
 	out, exit := w.Appcmd(t.Context(), []string{"list", "wp"}, nil)
@@ -200,6 +205,7 @@ func TestRussian(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	before := w.config()
 	w.Inject(iistest.Fault{Kind: iistest.SharingViolation, Times: 2, Match: func(args []string) bool { return args[0] == "set" }})
@@ -248,6 +254,7 @@ func TestFaults(t *testing.T) {
 }
 
 func TestPipes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	end := w.hold(public, "x")
 	pipe := func(stdin []byte, args ...string) ([]byte, uint32) {
@@ -284,6 +291,7 @@ func TestPipes(t *testing.T) {
 
 // TestSiteConfigFile: without /commit:apphost a site's section goes to its own web.config.
 func TestSiteConfigFile(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	before := w.config()
 	out := w.must("set", "config", "Public", "-section:system.webServer/httpProtocol", "/allowKeepAlive:false")
@@ -298,6 +306,7 @@ func TestSiteConfigFile(t *testing.T) {
 
 // TestBrokenFile: a file that cannot be read is an error for commands, and the runtime goes on with what it had.
 func TestBrokenFile(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "", nil)
 	good := w.config()
 	require.NoError(t, os.WriteFile(w.ConfigPath(), []byte("<configuration>"), 0o644))
@@ -314,6 +323,7 @@ func TestBrokenFile(t *testing.T) {
 }
 
 func TestConfigIsChecked(t *testing.T) {
+	t.Parallel()
 	_, err := iistest.New(iistest.Config{Scale: -1, Ports: map[int]int{0: 1}, Language: 9, Elevation: 9, Quirks: iistest.Quirks{XMLErrors: 3, RequestSpelling: 9}})
 	for _, part := range []string{"Scale -1", "Ports 0->1", "Language 9", "Elevation 9", "Quirks.XMLErrors", "RequestSpelling 9"} {
 		assert.ErrorContains(t, err, part)

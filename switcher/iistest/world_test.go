@@ -54,6 +54,9 @@ const twoPools = `<?xml version="1.0" encoding="UTF-8"?>
         <applicationPools>
             <add name="A" />
             <add name="B" />
+            <applicationPoolDefaults>
+                <processModel shutdownTimeLimit="00:10:00" />
+            </applicationPoolDefaults>
         </applicationPools>
         <sites>
             <site name="Public" id="1">
@@ -87,7 +90,8 @@ func newWorld(t *testing.T, webConfig string, with func(*iistest.Config)) *world
 			require.NoError(t, os.WriteFile(filepath.Join(w.folder, release, "web.config"), []byte(webConfig), 0o644))
 		}
 	}
-	cfg := iistest.Config{Dir: t.TempDir(), ApplicationHost: strings.ReplaceAll(twoPools, "FOLDER", w.folder), Scale: 0.01, WASDelay: -1, Host: w.host}
+	cfg := iistest.Config{Dir: t.TempDir(), ApplicationHost: strings.ReplaceAll(twoPools, "FOLDER", w.folder), Scale: 0.01, WASDelay: -1, Host: w.host,
+		HostingShutdown: 100 * time.Second}
 	if with != nil {
 		with(&cfg)
 	}
