@@ -21,7 +21,7 @@ func try(t *testing.T, spoil func(*iistest.Quirks), args ...string) (int, string
 }
 
 func TestEveryPromiseIsKept(t *testing.T) {
-	for _, mode := range []string{"classic", "outofprocess", "inprocess"} {
+	for _, mode := range []string{"classic", "inprocess"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			code, out := try(t, nil, "-emulate", "-mode", mode, "-no-rotation", "-linger", "900ms")

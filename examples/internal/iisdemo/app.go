@@ -17,8 +17,9 @@ import (
 // ask which release answers.
 const MarkFile = "release.txt"
 
-// sickFile makes the application answer 500 to everything but the mark, as one whose database is out of reach.
-const sickFile = "sick"
+// SickFile makes the application answer 500 to everything but the mark, as one whose database is out of reach: from the moment on at which it
+// is there.
+const SickFile = "sick"
 
 // WriteRelease makes a folder hold a release of the demo's application.
 func WriteRelease(dir, id string, mode iis.Mode, noRotation bool) error {
@@ -38,7 +39,7 @@ func WriteSick(dir, id string) error {
 	if err := WriteRelease(dir, id, iis.Classic, false); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, sickFile), nil, 0o644)
+	return os.WriteFile(filepath.Join(dir, SickFile), nil, 0o644)
 }
 
 // webConfig is the file by which IIS knows how the application is run.
@@ -75,8 +76,10 @@ func OpenRelease(folder string) (http.Handler, error) {
 		return nil, err
 	}
 	release := strings.TrimSpace(string(data))
-	_, err = os.Stat(filepath.Join(folder, sickFile))
-	sick := err == nil
+	sick := func() bool {
+		_, err := os.Stat(filepath.Join(folder, SickFile))
+		return err == nil
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /"+MarkFile, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, release) })
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, "hello from %s\n", release) })
@@ -90,7 +93,7 @@ func OpenRelease(folder string) (http.Handler, error) {
 		io.WriteString(w, receipt(release, n, sum.Sum(nil)))
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if sick && r.URL.Path != "/"+MarkFile {
+		if r.URL.Path != "/"+MarkFile && sick() {
 			http.Error(w, "the database is out of reach", http.StatusInternalServerError)
 			return
 		}
@@ -105,9 +108,13 @@ func receipt(release string, n int64, sum []byte) string {
 
 var variable = regexp.MustCompile(`%([^%]+)%`)
 
-// ReleaseOf tells which release is in a folder, by the file in it. IIS keeps environment variables in paths as they are: they are filled in.
+// Expand fills in the environment variables of a physical path, which IIS keeps as they are: %SystemDrive%\inetpub.
+func Expand(physicalPath string) string {
+	return variable.ReplaceAllStringFunc(physicalPath, func(v string) string { return os.Getenv(v[1 : len(v)-1]) })
+}
+
+// ReleaseOf tells which release is in a folder, by the file in it.
 func ReleaseOf(dir string) (string, error) {
-	dir = variable.ReplaceAllStringFunc(dir, func(v string) string { return os.Getenv(v[1 : len(v)-1]) })
-	data, err := os.ReadFile(filepath.Join(dir, MarkFile))
+	data, err := os.ReadFile(filepath.Join(Expand(dir), MarkFile))
 	return strings.TrimSpace(string(data)), err
 }
