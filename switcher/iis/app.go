@@ -57,9 +57,6 @@ func (m Mode) String() string {
 	return "unknown"
 }
 
-// core reports whether the application sees changes of the server's configuration.
-func (m Mode) core() bool { return m == CoreInProcess || m == CoreOutOfProcess }
-
 // Mark is how an answer tells which release, or which slot, gave it: by a field of its head, or by the body of a small file.
 type Mark struct {
 	Path   string // what is asked; "": "/"
@@ -86,7 +83,7 @@ type Accept struct {
 type Switched struct {
 	From, To string        // slots; From is "" if none was active
 	Took     time.Duration // from the first change until it was proven in force
-	Gap      time.Duration // at most how long nobody served: between good answers, around probes that failed; of a toggle, from stop to start; 0: none seen
+	Gap      time.Duration // how long nobody served, at most: around failed probes, or from the command that took the bindings to the one that gave them
 	Failed   int           // probes that failed
 	Longest  time.Duration // the longest that an answered probe waited: the first requests of a cold application
 	Probes   int           // probes sent in all
@@ -136,7 +133,7 @@ func (s *Server) appcmd() *appcmd.Client {
 	return s.client
 }
 
-// machine stands for the IIS of this machine wherever App.Server is nil. It has no state but its client.
+// server is the IIS of the application.
 func (a *App) server() *Server {
 	if a.Server != nil {
 		return a.Server

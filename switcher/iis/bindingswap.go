@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/internal/appcmd"
@@ -164,7 +165,7 @@ func (b *BindingSwap) ready(w *world, to *Slot) error {
 	for _, s := range b.slots {
 		own = append(own, s.cfg.Site)
 	}
-	errs := []error{poolReady(w, to)}
+	errs := []error{poolReady(w, to), b.inPool(w, to)}
 	for _, site := range w.sites {
 		for _, x := range b.bindings {
 			if _, ok := holdsBinding(site, x); ok && !holds(own, site.Name) {
@@ -173,6 +174,19 @@ func (b *BindingSwap) ready(w *world, to *Slot) error {
 		}
 	}
 	return multi.Join(errs...)
+}
+
+// inPool refuses a slot whose site runs in another pool than the slot's: nobody would count and drain what goes there.
+func (b *BindingSwap) inPool(w *world, s *Slot) error {
+	site, err := w.site(s.cfg.Site)
+	if err != nil {
+		return err
+	}
+	at, err := rootOf(site)
+	if err == nil && !strings.EqualFold(at.pool, s.cfg.Pool) {
+		err = fmt.Errorf("the root of site %q is in pool %q, not in slot %q's pool %q: %w", site.Name, at.pool, s.Name(), s.cfg.Pool, abswap.ErrPermanent)
+	}
+	return err
 }
 
 // part is which half of a move a commit makes.
@@ -261,6 +275,7 @@ func (b *BindingSwap) move(ctx context.Context, m *move) error {
 		return err
 	}
 	known := b.found(w, b.bindings)
+	m.moved = time.Now()
 	if err := b.give(ctx, m, known); err != nil {
 		m.unmoved(ctx, err, func(w *world) bool {
 			s, err := b.active(w)
@@ -272,6 +287,13 @@ func (b *BindingSwap) move(ctx context.Context, m *move) error {
 		return b.putBack(ctx, m, known, err)
 	}
 	return nil
+}
+
+// gap notes that nobody served since the bindings were moved.
+func (m *move) gap() {
+	if !m.moved.IsZero() {
+		m.seen.Gap = max(m.seen.Gap, time.Since(m.moved))
+	}
 }
 
 // give moves the bindings, in one commit or, where that is refused and accepted, in two.
@@ -286,7 +308,9 @@ func (b *BindingSwap) give(ctx context.Context, m *move, known []appcmd.Binding)
 	if err := b.change(ctx, m, m.to, takeOnly, known); err != nil {
 		return err
 	}
-	if err := b.change(ctx, m, m.to, giveOnly, known); err != nil {
+	err = b.change(ctx, m, m.to, giveOnly, known)
+	m.gap()
+	if err != nil {
 		return b.putBack(ctx, m, known, err)
 	}
 	return nil
@@ -324,6 +348,7 @@ func (b *BindingSwap) tend(ctx context.Context, m *move) error {
 		return nil
 	}
 	err = b.server().startSite(ctx, site.Name)
+	m.gap()
 	if appcmd.ClassOf(err) == appcmd.Exists {
 		return nil // the old owner has not let go yet: it is tried again
 	}

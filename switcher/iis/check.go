@@ -252,6 +252,7 @@ func (b *BindingSwap) Check(ctx context.Context, req abswap.CheckRequest) error 
 		var own []string
 		for _, s := range b.slots {
 			own = append(own, s.cfg.Site)
+			errs = append(errs, b.inPool(w, s))
 			if site, err := w.site(s.cfg.Site); err == nil {
 				errs = append(errs, b.checkAutoStart(site))
 			}

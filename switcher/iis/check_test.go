@@ -87,6 +87,7 @@ func TestCheckFindings(t *testing.T) {
 		"have different bindings":   {iis.StrategySiteToggle, iis.Classic, []string{"set", "site", "MySite-green-live", "/bindings:http/*:81:"}, false},
 		"have serverAutoStart":      {iis.StrategySiteToggle, iis.Classic, []string{"set", "site", "MySite-green-live", "/serverAutoStart:true"}, true},
 		"is in pool":                {iis.StrategySiteToggle, iis.Classic, []string{"set", "app", "MySite-green-live/", "/applicationPool:DefaultAppPool"}, false},
+		"not in slot":               {iis.StrategyBindingSwap, iis.Classic, []string{"set", "app", "MySite-green/", "/applicationPool:DefaultAppPool"}, false},
 		"has no binding":            {iis.StrategyRootSwap, iis.Classic, []string{"set", "site", "MySite-green", "/bindings:http/*:81:"}, false},
 		"disallowOverlapping":       {iis.StrategyRootSwap, iis.Classic, []string{"set", "apppool", "MySite-green", "/recycling.disallowOverlappingRotation:true"}, true},
 		"idleTimeout":               {iis.StrategyRootSwap, iis.Classic, []string{"set", "apppool", "MySite-green", "/processModel.idleTimeout:00:10:00"}, true},

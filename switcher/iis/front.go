@@ -29,7 +29,7 @@ func newFront(app *App, strategy Strategy, slots []*Slot) (*front, error) {
 	seen := map[string]string{}
 	for i, s := range slots {
 		if s == nil {
-			errs = append(errs, fmt.Errorf("Slots[%d] is nil", i))
+			errs = append(errs, fmt.Errorf("field Slots[%d] is nil", i))
 			continue
 		}
 		if app != nil && s.cfg.App != app {
@@ -74,8 +74,9 @@ type move struct {
 	seen  Switched
 	begun bool // an effect may have happened
 
-	dead    int  // failures by 503 in a row
-	revived bool // the pools were recycled
+	moved   time.Time // when the bindings were taken from their old owner
+	dead    int       // failures by 503 in a row
+	revived bool      // the pools were recycled
 }
 
 // steps are how a strategy moves.

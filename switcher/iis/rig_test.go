@@ -36,7 +36,9 @@ type setting struct {
 	stagedApart bool // staging sites have pools of their own
 	scale       float64
 	patience    time.Duration
-	deploys     bool // releases are deployed, and answer with their own IDs
+	language    iistest.Language
+	appStart    time.Duration // emulated
+	deploys     bool          // releases are deployed, and answer with their own IDs
 	settle      time.Duration
 }
 
@@ -171,7 +173,7 @@ func (s setting) open() (_ *box, err error) {
 		b.apps[slot] = switchertest.NewApp(slot)
 		b.direct = append(b.direct, httptest.NewServer(b.apps[slot]))
 	}
-	s.stagedApart = s.stagedApart || s.mode == iis.CoreInProcess
+	s.stagedApart = s.mode == iis.CoreInProcess && s.strategy != iis.StrategyBindingSwap
 	delay, cost := 20*time.Second, time.Duration(0)
 	if s.strategy == iis.StrategySiteToggle {
 		cost = 5 * time.Millisecond // or the gap would be so short that hardly a request meets it
@@ -205,8 +207,8 @@ func (s setting) open() (_ *box, err error) {
 		}
 	}
 	b.srv, err = iistest.New(iistest.Config{
-		Dir: dir, ApplicationHost: s.hostConfig(), Scale: scale, Quirks: s.quirks, Path: path,
-		WASDelay: delay, WorkerStart: 5 * time.Second, AppStart: 20 * time.Second, HostingShutdown: 800 * time.Second,
+		Dir: dir, ApplicationHost: s.hostConfig(), Scale: scale, Quirks: s.quirks, Path: path, Language: s.language,
+		WASDelay: delay, WorkerStart: 5 * time.Second, AppStart: cmp.Or(s.appStart, 20*time.Second), HostingShutdown: 800 * time.Second,
 		Host: func(folder string) (http.Handler, error) {
 			if s.deploys {
 				return release(folder), nil

@@ -60,11 +60,11 @@ func NewSetup(cfg SetupConfig) (*Setup, error) {
 		errs = append(errs, fmt.Errorf("Strategy %q: it is one of %q, %q, %q", cfg.Strategy, StrategyRootSwap, StrategySiteToggle, StrategyBindingSwap))
 	}
 	if err := appcmd.CheckSiteName(cfg.Site); err != nil {
-		errs = append(errs, fmt.Errorf("Site: %w", err))
+		errs = append(errs, fmt.Errorf("field Site: %w", err))
 	}
 	if cfg.Pool != "" {
 		if err := appcmd.CheckPoolName(cfg.Pool); err != nil {
-			errs = append(errs, fmt.Errorf("Pool: %w", err))
+			errs = append(errs, fmt.Errorf("field Pool: %w", err))
 		}
 	}
 	if cfg.Slots == nil {
@@ -80,7 +80,7 @@ func NewSetup(cfg SetupConfig) (*Setup, error) {
 	for _, text := range cfg.Staging {
 		b, err := parseBinding(text)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("Staging: %w", err))
+			errs = append(errs, fmt.Errorf("field Staging: %w", err))
 		}
 		s.staging = append(s.staging, b)
 	}

@@ -85,20 +85,20 @@ func NewSlot(cfg SlotConfig) (*Slot, error) {
 			continue
 		}
 		if err := n.check(n.name); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", n.field, err))
+			errs = append(errs, fmt.Errorf("field %s: %w", n.field, err))
 		}
 	}
 	if cfg.Live != "" && strings.EqualFold(cfg.Live, cfg.Site) {
-		errs = append(errs, fmt.Errorf("Live and Site are both %q: a site that is stopped cannot be asked past the public door", cfg.Site))
+		errs = append(errs, fmt.Errorf("fields Live and Site are both %q: a site that is stopped cannot be asked past the public door", cfg.Site))
 	}
 	b, err := parseBinding(cfg.Staging)
 	if err != nil {
-		errs = append(errs, fmt.Errorf("Staging: %w", err))
+		errs = append(errs, fmt.Errorf("field Staging: %w", err))
 	}
 	var d door
 	if cfg.App != nil && err == nil {
 		if d, err = doorOf(b, cfg.App.Host); err != nil {
-			errs = append(errs, fmt.Errorf("Staging: %w", err))
+			errs = append(errs, fmt.Errorf("field Staging: %w", err))
 		}
 	}
 	for _, p := range append([]string{cfg.Ready}, cfg.Warm...) {
@@ -117,7 +117,7 @@ func parseBinding(s string) (appcmd.Binding, error) {
 	protocol, info, ok := strings.Cut(s, "/")
 	b := appcmd.Binding{Protocol: protocol, Information: info}
 	if !ok || !b.HTTP() {
-		return b, fmt.Errorf("binding %q: want protocol/address:port:host, as in http/127.0.0.1:8001:", s)
+		return b, fmt.Errorf("binding %q: want protocol/address:port:host, as in \"http/127.0.0.1:8001:\"", s)
 	}
 	if _, _, _, err := b.Split(); err != nil {
 		return b, err
