@@ -328,7 +328,7 @@ func (r *run) confirming(ctx context.Context) verdict {
 		}
 		return failed(fmt.Errorf("new work went back to %s after it was sent to %s", weightsText(w), weightsText(target)))
 	}
-	if len(target) == 1 {
+	if len(target) == 1 && !r.st.Exclusive { // under the hold, nobody would answer
 		if err := r.frontDoor(ctx); err != nil {
 			return failed(err)
 		}
@@ -351,6 +351,11 @@ func (r *run) ours(w map[string]int) bool {
 
 func (r *run) soaking(ctx context.Context) verdict {
 	target := r.st.wanted(r.st.round)
+	if r.st.Exclusive {
+		if err := r.frontDoor(ctx); err != nil {
+			return failed(err)
+		}
+	}
 	for {
 		if v := r.well(ctx, target); v != nil {
 			return *v

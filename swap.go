@@ -28,7 +28,8 @@ type Swapper struct {
 	Gate func(ctx context.Context, g GateRequest) error
 
 	// FrontDoor asks, as a client would, who answers: it returns the name of the slot or the ID of the release. The engine asks it after
-	// the last step, since a backend's API may say yes to what its data path does not do. nil: only the Switcher is asked.
+	// the last step, since a backend's API may say yes to what its data path does not do; with Exclusive once the hold has ended.
+	// nil: only the Switcher is asked.
 	FrontDoor func(ctx context.Context) (string, error)
 
 	// Exclusive makes new requests wait while the old slot finishes, so that the two versions never work at the same time. It needs

@@ -344,6 +344,28 @@ func TestFrontDoorHasTheLastWord(t *testing.T) {
 	})
 }
 
+func TestFrontDoorIsNotAskedUnderTheHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Exclusive, r.Soak = true, -1
+		r.FrontDoor = func(context.Context) (string, error) { // as any client
+			slot, end := r.sw.Begin()
+			end()
+			return slot, nil
+		}
+		began := time.Now()
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		assert.Less(t, time.Since(began), time.Second, "it waited for the end of the hold")
+
+		r.FrontDoor = func(context.Context) (string, error) { return "v2", nil } // the data path did not follow
+		rep, err = r.Swap(t.Context(), "blue")
+		assert.ErrorContains(t, err, `front door: "v2" answers, not slot "blue"`)
+		assert.Equal(t, abswap.OutcomeRolledBack, rep.Outcome)
+	})
+}
+
 func TestMixedWorldIsNotDeployedOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -97,7 +97,7 @@ type HoldingSwitcher interface {
 
 // HoldOptions bound a Hold. The zero value is useful; negative values are refused.
 type HoldOptions struct {
-	Each   time.Duration // how long one request waits at the most; 0: 5s
+	Each   time.Duration // how long one request waits at the most; 0: 5s. With Total or more none is turned away for that
 	Total  time.Duration // how long the hold lasts at the most; 0: 10s
 	Max    int           // requests that wait at one time; 0: 1000
 	Bytes  int64         // memory for bodies read ahead; 0: 16 MiB

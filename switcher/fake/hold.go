@@ -97,8 +97,12 @@ func (s *Switcher) enqueue(ctx context.Context, r Request) (work *Work, err erro
 	h.waiting, h.bytes = append(h.waiting, w), h.bytes+r.Body
 	unlock()
 
-	each := time.NewTimer(h.options.Each)
-	defer each.Stop()
+	var outwaits <-chan time.Time
+	if h.options.Each < h.options.Total { // else the end of the hold comes first, also for the first one
+		each := time.NewTimer(h.options.Each)
+		defer each.Stop()
+		outwaits = each.C
+	}
 	select {
 	case <-w.served:
 		return w.work, w.err, true
@@ -106,7 +110,7 @@ func (s *Switcher) enqueue(ctx context.Context, r Request) (work *Work, err erro
 		if s.giveUp(h, w) {
 			return nil, ctx.Err(), true
 		}
-	case <-each.C:
+	case <-outwaits:
 		if s.giveUp(h, w) {
 			return nil, refusal(h, "it waited too long"), h.options.Beyond == abswap.HoldRefuse
 		}

@@ -85,6 +85,16 @@ func TestHoldGoesOnInOrderAlsoAfterTotal(t *testing.T) {
 	})
 }
 
+func TestHoldThatEndsWithEachRefusesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sw := fake.New("blue", "green")
+		_, results := hold(t, sw, abswap.HoldOptions{Each: time.Minute, Total: time.Minute}, 200, fake.Request{})
+		for range 200 { // all of them at the moment at which each could wait no longer
+			assert.NoError(t, (<-results).err)
+		}
+	})
+}
+
 func TestHoldBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sw := fake.New("blue", "green")

@@ -232,8 +232,12 @@ func (s *Switcher) stay(h *hold, w *waiter) (*generation, staying) {
 		}
 		x.ahead.start(func(n int) bool { return s.reserve(h, w, int64(n)) })
 	}
-	each := time.NewTimer(h.options.Each)
-	defer each.Stop()
+	var outwaits <-chan time.Time
+	if h.options.Each < h.options.Total { // else the end of the hold comes first, also for the first one
+		each := time.NewTimer(h.options.Each)
+		defer each.Stop()
+		outwaits = each.C
+	}
 	body := x.ahead.stopped()
 	for {
 		how := released
@@ -241,7 +245,7 @@ func (s *Switcher) stay(h *hold, w *waiter) (*generation, staying) {
 		case <-w.served:
 		case <-x.r.Context().Done():
 			how = goneAway
-		case <-each.C:
+		case <-outwaits:
 			how = outwaited
 		case <-body:
 			body = nil

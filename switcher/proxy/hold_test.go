@@ -201,6 +201,20 @@ func TestCloseEndsAHold(t *testing.T) {
 	assert.ErrorIs(t, err, http.ErrServerClosed)
 }
 
+// TestHoldThatEndsWithEachRefusesNobody: what came first has waited for Each when Total ends the hold.
+func TestHoldThatEndsWithEachRefusesNobody(t *testing.T) {
+	f, _, _ := pair(t, hello, hello)
+	f.hold(t, abswap.HoldOptions{Each: time.Second, Total: time.Second})
+	clients := make([]*rawClient, 200)
+	for i := range clients {
+		clients[i] = f.raw(t)
+		clients[i].send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	}
+	for _, c := range clients {
+		assert.Contains(t, c.head(), "HTTP/1.1 200 ")
+	}
+}
+
 func TestHoldRefusesNonsense(t *testing.T) {
 	f, _, _ := pair(t, hello, hello)
 	for _, o := range []abswap.HoldOptions{{Each: -1}, {Total: -1}, {Max: -1}, {Bytes: -1}, {Beyond: 7}} {
