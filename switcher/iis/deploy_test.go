@@ -30,7 +30,12 @@ func (s setting) deploying(t *testing.T) (*box, *abswap.Swapper) {
 	b, err := s.open()
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, b.close()) })
-	return b, &abswap.Swapper{
+	return b, b.swapper()
+}
+
+// swapper is how the tests deploy into b.
+func (b *box) swapper() *abswap.Swapper {
+	return &abswap.Swapper{
 		Switcher: b.sw, Drainer: b.drainer, Slots: []abswap.Slot{b.blue, b.green}, Soak: -1,
 		Drain:    abswap.DrainOptions{Quiet: 200 * time.Millisecond, Poll: 30 * time.Millisecond, Timeout: 30 * time.Second},
 		Timeouts: abswap.Timeouts{Shift: time.Minute},
@@ -50,11 +55,11 @@ func release(folder string) http.Handler {
 	})
 }
 
-// install makes the folder of a release, as a folder.Installer would.
-func (b *box) install(s setting) func(context.Context, abswap.Release) (string, error) {
+// install makes the folder of a release, as a folder.Installer would. where tells where it is on this machine.
+func (s setting) install(where func(string) string) func(context.Context, abswap.Release) (string, error) {
 	return func(_ context.Context, r abswap.Release) (string, error) {
 		dir := `C:\inetpub\MySite.` + r.ID
-		at := b.srv.Folder(dir)
+		at := where(dir)
 		if err := os.MkdirAll(at, 0o755); err != nil {
 			return "", err
 		}

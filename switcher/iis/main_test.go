@@ -13,6 +13,9 @@ import (
 // processors: most of their time they wait.
 func TestMain(m *testing.M) {
 	iistest.Main()
+	if child() {
+		return
+	}
 	flag.Parse()
 	if err := flag.Set("test.parallel", "12"); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -191,12 +191,7 @@ func (s setting) open() (_ *box, err error) {
 	if err != nil {
 		return nil, err
 	}
-	path := func(physical string) string {
-		if filepath.IsAbs(physical) && !strings.Contains(physical, `:\`) {
-			return physical
-		}
-		return filepath.Join(dir, "drives", filepath.FromSlash(strings.ReplaceAll(strings.ReplaceAll(physical, ":", ""), `\`, "/")))
-	}
+	path := drives(dir)
 	for _, slot := range slotNames() {
 		at := path(folderOf(slot))
 		if err := os.MkdirAll(at, 0o755); err != nil {
@@ -265,7 +260,7 @@ func (b *box) build(s setting) (err error) {
 	slot := func(name, staging string) (*iis.Slot, error) {
 		cfg := iis.SlotConfig{App: b.app, Name: name, Pool: "MySite-" + name, Site: "MySite-" + name, Staging: staging}
 		if s.deploys {
-			cfg.Install = b.install(s)
+			cfg.Install = s.install(b.app.Server.Folder)
 		}
 		if s.strategy == iis.StrategySiteToggle {
 			cfg.Live = "MySite-" + name + "-live"
@@ -320,6 +315,13 @@ func (s setting) rig(context.Context) (switchertest.Rig, error) {
 	r.Disturb = func(ctx context.Context, slot string) error { return b.disturb(ctx, s.strategy, slot) }
 	r.Close = func() error { return errors.Join(site.Close(), b.close()) }
 	return r, nil
+}
+
+// drives tells where a machine in dir has what IIS calls C:\x.
+func drives(dir string) func(string) string {
+	return func(physical string) string {
+		return filepath.Join(dir, "drives", filepath.FromSlash(strings.ReplaceAll(strings.ReplaceAll(physical, ":", ""), `\`, "/")))
+	}
 }
 
 // appcmd runs a command as an operator would.
