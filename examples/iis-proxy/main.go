@@ -66,9 +66,9 @@ func example() iisdemo.Example {
 // deploy is the deploy tool, and the front door.
 func deploy(ctx context.Context, demo *iisdemo.Demo) (err error) {
 	app := &iis.App{
-		Server: demo.Server,                            // nil: the IIS of this machine
-		Host:   demo.Host,                              // what probes send, as clients do
-		Mark:   iis.Mark{Path: "/" + iisdemo.MarkFile}, // how an answer tells which release gave it
+		Server: demo.Server,                      // nil: the IIS of this machine
+		Host:   demo.Host,                        // what probes send, as clients do
+		Mark:   iis.Mark{Path: iisdemo.MarkPath}, // how an answer tells which release gave it
 		Mode:   demo.Mode,
 	}
 

@@ -59,7 +59,7 @@ func deploy(ctx context.Context, demo *iisdemo.Demo) error {
 	app := &iis.App{
 		Server:   demo.Server,                            // nil: the IIS of this machine
 		Host:     demo.Host,                              // what probes send, as clients do
-		Mark:     iis.Mark{Path: "/" + iisdemo.MarkFile}, // how an answer tells which release gave it
+		Mark:     iis.Mark{Path: iisdemo.MarkPath},       // how an answer tells which release gave it
 		Facts:    demo.Facts,                             // what somebody has tried out on this very server
 		Accept:   iis.Accept{CutOldWork: demo.AcceptCut}, // losses that would be refused otherwise
 		OnSwitch: demo.Switched,

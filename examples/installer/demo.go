@@ -81,7 +81,7 @@ func (i *installer) failing(deploy func(context.Context) error) func(context.Con
 func (i *installer) serves(ctx context.Context) (string, error) {
 	client := i.emu.Client()
 	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+i.host+"/"+iisdemo.MarkFile, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+i.host+iisdemo.MarkPath, nil)
 	if err != nil {
 		return "", err
 	}

@@ -22,7 +22,7 @@ func emulate(o *options) (*iistest.Server, *iis.Server, error) {
 	}
 	o.site, o.host = "Shop", "shop.example.test"
 	o.parent, o.state = filepath.Join(dir, "inetpub"), filepath.Join(dir, "state")
-	cfg := iistest.Config{Dir: filepath.Join(dir, "iis"), Host: host, Scale: 0.01, WASDelay: -1}
+	cfg := iistest.Config{Dir: filepath.Join(dir, "iis"), Host: host, Scale: 0.01}
 	if _, err := os.Stat(cfg.Dir); errors.Is(err, fs.ErrNotExist) {
 		first := filepath.Join(o.parent, "wwwroot")
 		cfg.ApplicationHost = iisdemo.HostConfig([]iisdemo.Site{

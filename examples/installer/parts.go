@@ -47,7 +47,7 @@ func newInstaller(o options, in *bufio.Reader, out io.Writer) (_ *installer, err
 	i.app = &iis.App{
 		Server:   server,
 		Host:     i.host,
-		Mark:     iis.Mark{Path: "/" + iisdemo.MarkFile},
+		Mark:     iis.Mark{Path: iisdemo.MarkPath},
 		Accept:   iis.Accept{CutOldWork: i.acceptCut},
 		OnSwitch: i.out.switched,
 	}
@@ -125,7 +125,7 @@ func (i *installer) swapper(ctx context.Context) (*abswap.Swapper, []*iis.Slot, 
 	}
 	if i.emu != nil { // all is a hundred times faster there
 		s.Drain.Quiet, s.Drain.Poll, s.Soak = 300*time.Millisecond, 50*time.Millisecond, 300*time.Millisecond
-		s.Timeouts.Start = 5 * time.Second // a version that has not got fit by then will not
+		s.Timeouts.Start = 3 * time.Second // a version that has not got fit by then will not
 	}
 	return s, slots, nil
 }

@@ -4,7 +4,9 @@ package iis_test
 
 import (
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -160,7 +162,33 @@ func TestRealAnswerRootSwap(t *testing.T) {
 	})
 }
 
-// The same with the folder alone: what does the worker process that goes on do to its old requests?
+// HTTP.sys answers for static files out of a cache of its own. Does it go on with the old release's file after a root swap?
+func TestRealAnswerKernelCache(t *testing.T) {
+	b, port := openReal(t), freePort(t)
+	name := b.site("a", b.release("v1"), port)
+	other := b.site("b", b.release("v2"), freePort(t))
+	ask := func(path string) string {
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))
+		if err != nil {
+			return err.Error()
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return fmt.Sprintf("%s %q %v", resp.Status, body, err)
+	}
+	for range 20 {
+		ask("/release.txt")
+	}
+	b.say("set", "config", "/section:system.applicationHost/sites", "/[name='"+name+"'].[path='/'].applicationPool:"+other,
+		"/[name='"+name+"'].[path='/'].[path='/'].physicalPath:"+filepath.Join(b.dir, "build", "v2"), "/commit:apphost")
+	b.awaitRelease(port, "v2")
+	for range 5 {
+		b.answer("cached file: %s; with a query: %s", ask("/release.txt"), ask("/release.txt?now"))
+		<-time.After(time.Second)
+	}
+}
+
+// A change of the folder alone: what does the worker process that goes on do to its old requests?
 func TestRealAnswerFolderChange(t *testing.T) {
 	b, port := openReal(t), freePort(t)
 	name := b.site("a", b.release("v1"), port)

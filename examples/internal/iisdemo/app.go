@@ -17,6 +17,10 @@ import (
 // ask which release answers.
 const MarkFile = "release.txt"
 
+// MarkPath is how that file is asked for. The query keeps HTTP.sys from answering out of its own cache of static files, which would not notice a
+// switch: Microsoft documents that requests with a query are not cached.
+const MarkPath = "/" + MarkFile + "?now"
+
 // SickFile makes the application answer 500 to everything but the mark, as one whose database is out of reach: from the moment on at which it
 // is there.
 const SickFile = "sick"

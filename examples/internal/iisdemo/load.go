@@ -109,7 +109,7 @@ func (l *load) ask(fresh bool) (release string, reused bool, err error) {
 			kept.Add(1)
 		}
 	}})
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.host+"/"+MarkFile, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.host+MarkPath, nil)
 	if err != nil {
 		return "", false, err
 	}

@@ -103,7 +103,7 @@ func (d *Demo) emulate(sites []Site) (err error) {
 	if d.spoil != nil {
 		d.spoil(&quirks)
 	}
-	d.emu, err = iistest.New(iistest.Config{Dir: filepath.Join(d.dir, "iis"), ApplicationHost: HostConfig(sites), Host: OpenRelease, Scale: scale, WASDelay: -1, Quirks: quirks})
+	d.emu, err = iistest.New(iistest.Config{Dir: filepath.Join(d.dir, "iis"), ApplicationHost: HostConfig(sites), Host: OpenRelease, Scale: scale, Quirks: quirks})
 	if err != nil {
 		return err
 	}
