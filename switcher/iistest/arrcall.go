@@ -32,6 +32,7 @@ type arrAnswer struct {
 	Error   string      `json:"error,omitempty"`
 	HResult int64       `json:"hresult,omitempty"`
 	Tick    int64       `json:"tick"`
+	Balance string      `json:"algorithm,omitempty"`
 	Workers []arrWorker `json:"workers"`
 	Servers []arrServer `json:"servers"`
 }
@@ -44,6 +45,7 @@ type arrWorker struct {
 type arrServer struct {
 	Address   string `json:"address"`
 	Enabled   bool   `json:"enabled"`
+	Weight    int64  `json:"weight"`
 	State     int    `json:"state"`
 	StateName string `json:"stateName"`
 	Healthy   bool   `json:"healthy"`
@@ -114,11 +116,14 @@ func (s *Server) readARR(q arrRequest, a *arrAnswer) error {
 		}
 	}
 	f, _ := s.conf.routing.farm(q.Farm)
+	if a.Balance = "WeightedRoundRobin"; f.hash {
+		a.Balance = "RequestHash"
+	}
 	for i, m := range members {
 		x := arrServer{Address: m.Address, Healthy: m.Healthy, Current: m.Current, Sockets: m.Sockets, Total: m.Total, Failed: m.Failed,
 			StateName: m.State, Reset: a.Tick - m.Reset.Milliseconds(), State: map[string]int{"Active": 0, "Draining": 1, "Inactive": 2}[m.State]}
 		if i < len(f.servers) {
-			x.Enabled = f.servers[i].enabled
+			x.Enabled, x.Weight = f.servers[i].enabled, f.servers[i].weight
 		}
 		if w := s.arrWorker(q.Farm); s.cfg.ARR.FieldNumbers && m.State == "Inactive" && w != nil && s.arrOf(w).member(f.name, m.Address).graceful {
 			x.State = 3

@@ -1,0 +1,51 @@
+package arr_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/abswap/abswap/switcher/iistest"
+	"github.com/abswap/abswap/switcher/switchertest"
+)
+
+var full = flag.Bool("arr.full", false, "run the long forms")
+
+func TestMain(m *testing.M) {
+	iistest.Main()
+	os.Exit(m.Run())
+}
+
+// parallel bounds how many machines run at one time.
+var parallel = make(chan struct{}, 6)
+
+// TestRules is the whole suite with affinity off and on, and with members in each mode.
+func TestRules(t *testing.T) {
+	n := 0
+	for _, affinity := range []bool{false, true} {
+		for _, mode := range []iistest.Mode{iistest.Classic, iistest.CoreInProcess, iistest.CoreOutProcess} {
+			n++
+			if !*full && n != 2 && n != 4 {
+				continue
+			}
+			s := setting{mode: mode, affinity: affinity, members: 1 + n%2, process: n == 4}
+			t.Run(fmt.Sprintf("affinity %t/%s", affinity, mode), func(t *testing.T) {
+				t.Parallel()
+				for _, r := range switchertest.Rules() {
+					t.Run(r.Name, func(t *testing.T) {
+						t.Parallel()
+						parallel <- struct{}{}
+						defer func() { <-parallel }()
+						res := r.Try(t.Context(), s.rig)
+						if res.Err != nil {
+							t.Errorf("%s\nthe rule: %s", res.Err, r.Says)
+						} else if res.Skipped != "" {
+							t.Skip(res.Skipped)
+						}
+					})
+				}
+			})
+		}
+	}
+}
