@@ -198,7 +198,7 @@ func (d *Demo) tell() {
 			m.drained.Round(time.Millisecond), r.requests, r.lost, r.late, r.cut)
 	}
 	fmt.Fprintln(out)
-	if len(gaps) > 0 && slices.Max(gaps) > 0 {
+	if len(gaps) > 0 && d.judge.losses["S2"] {
 		slices.Sort(gaps)
 		d.Say("gap of %d switches: median %s, maximum %s", len(gaps), gaps[len(gaps)/2].Round(time.Millisecond), gaps[len(gaps)-1].Round(time.Millisecond))
 	}
