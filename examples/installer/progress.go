@@ -19,15 +19,14 @@ type progress struct {
 	at     int // per cents
 }
 
-// steps are the phases of a deploy that are worth a line, with the per cents at which each begins.
-var steps = func() map[abswap.Phase]struct {
+// step is a phase of a deploy that is worth a line, with the per cents at which it begins.
+type step struct {
 	at   int
 	text string
-} {
-	return map[abswap.Phase]struct {
-		at   int
-		text string
-	}{
+}
+
+func steps() map[abswap.Phase]step {
+	return map[abswap.Phase]step{
 		abswap.PhasePreparing:   {5, "the idle slot is freed"},
 		abswap.PhaseInstalling:  {10, "the files are copied and compared"},
 		abswap.PhaseStarting:    {40, "the new version is started and probed"},

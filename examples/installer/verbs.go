@@ -76,7 +76,7 @@ func (i *installer) mark(ctx context.Context) error {
 	return errors.Join(err, file.Close())
 }
 
-// present is the folder of the first slot, which has what was there before.
+// present is the folder of the first slot, which has what was there before. A slot tells its folder to whom it asks for the release in it.
 func (i *installer) present(ctx context.Context) (dir string, err error) {
 	configs, err := i.shape.SlotConfigs(ctx)
 	if err != nil {
