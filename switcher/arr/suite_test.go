@@ -14,6 +14,10 @@ var full = flag.Bool("arr.full", false, "run the long forms")
 
 func TestMain(m *testing.M) {
 	iistest.Main()
+	if how := os.Getenv(envShell); how != "" {
+		badShell(how)
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -1,0 +1,266 @@
+package arr_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf16"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/switcher/arr"
+)
+
+// envShell makes the test binary a bad PowerShell; its value says how bad.
+const envShell = "ABSWAP_ARR_TEST_SHELL"
+
+// badShell is a PowerShell that does not do what it should.
+func badShell(how string) {
+	in := bufio.NewReader(os.Stdin)
+	if how == "mute" {
+		_, _ = io.Copy(io.Discard, in)
+		return
+	}
+	if how == "cannot" {
+		fmt.Println(`{"ready":0,"error":"Could not load file or assembly"}`)
+		return
+	}
+	if how == "chatty" {
+		fmt.Println("Windows PowerShell")
+		_, _ = io.Copy(io.Discard, in)
+		return
+	}
+	fmt.Println(`{"ready":1}`)
+	if how == "deaf" {
+		select {}
+	}
+	for n := 0; ; n++ {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return
+		}
+		var q struct{ ID int64 }
+		_ = json.Unmarshal([]byte(line), &q)
+		switch how {
+		case "hang":
+			continue
+		case "dies":
+			fmt.Fprintln(os.Stderr, "out of memory")
+			os.Exit(7)
+		case "garbage":
+			fmt.Println("{[")
+		case "stale":
+			fmt.Printf(`{"id":%d,"ok":true}`+"\n", q.ID-1)
+		case "endless":
+			for {
+				fmt.Print(strings.Repeat("x", 1<<16))
+			}
+		case "half":
+			fmt.Printf(`{"id":%d,"ok"`, q.ID)
+			os.Exit(0)
+		case "good":
+			fmt.Printf(`{"id":%d,"ok":true}`+"\n", q.ID)
+		}
+	}
+}
+
+func self(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	require.NoError(t, err)
+	return path
+}
+
+func TestShellThatIsBad(t *testing.T) {
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // of the child processes
+	for how, want := range map[string]struct {
+		called bool
+		says   string
+	}{
+		"mute": {false, "no answer"}, "cannot": {false, "Could not load"}, "chatty": {false, "Windows PowerShell"}, "deaf": {true, "no answer"}, "hang": {true, "no answer"},
+		"dies": {true, "out of memory"}, "garbage": {true, "it says"}, "stale": {true, "it says"}, "endless": {true, ""}, "half": {true, ""},
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Setenv(envShell, how)
+			limit := 20 * time.Second
+			if want.says == "no answer" {
+				limit = 2 * time.Second
+			}
+			s := arr.NewShell(self(t), limit, limit)
+			defer func() { assert.NoError(t, s.Close()) }()
+			line := []byte(`{"id":5,"call":"read"}`)
+			if how == "deaf" {
+				line = []byte(`{"id":5,"call":"` + strings.Repeat("x", 1<<20) + `"}`) // more than a pipe holds
+			}
+			_, err := s.Call(t.Context(), line)
+			require.Error(t, err)
+			assert.Equal(t, !want.called, isNotCalled(err), "%v", err)
+			assert.Contains(t, err.Error(), want.says)
+			assert.Zero(t, s.Process(), "it was ended")
+			t.Setenv(envShell, "good")
+			got, err := s.Call(t.Context(), []byte(`{"id":6,"call":"read"}`))
+			require.NoError(t, err, "the next call begins another")
+			assert.JSONEq(t, `{"id":6,"ok":true}`, string(got))
+		})
+	}
+}
+
+func isNotCalled(err error) bool { return strings.Contains(err.Error(), arr.ErrNotCalled.Error()) }
+
+func TestShellIsKilledBetweenCalls(t *testing.T) {
+	t.Setenv(envShell, "good")
+	s := arr.NewShell(self(t), 20*time.Second, 20*time.Second)
+	defer func() { assert.NoError(t, s.Close()) }()
+	first := 0
+	for i := range 3 {
+		_, err := s.Call(t.Context(), fmt.Appendf(nil, `{"id":%d}`, i))
+		if err != nil { // it was killed so lately that nobody had seen it
+			assert.False(t, isNotCalled(err), "%v", err)
+			continue
+		}
+		p, err := os.FindProcess(s.Process())
+		require.NoError(t, err)
+		assert.NotEqual(t, first, p.Pid)
+		first = p.Pid
+		require.NoError(t, p.Kill())
+	}
+}
+
+func TestShellEndsWithContext(t *testing.T) {
+	t.Setenv(envShell, "hang")
+	s := arr.NewShell(self(t), time.Minute, time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err := s.Call(ctx, []byte(`{"id":1}`))
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	_, err = s.Call(ctx, []byte(`{"id":2}`))
+	assert.ErrorIs(t, err, arr.ErrNotCalled)
+	_, err = s.Call(t.Context(), []byte("{\"id\":2}\n{}"))
+	assert.ErrorIs(t, err, arr.ErrNotCalled, "a line is one line")
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Close())
+	_, err = s.Call(t.Context(), []byte(`{"id":3}`))
+	assert.ErrorIs(t, err, arr.ErrNotCalled, "it is closed")
+	_, err = arr.NewShell(filepath.Join(t.TempDir(), "powershell.exe"), time.Minute, time.Minute).Call(t.Context(), []byte(`{"id":1}`))
+	assert.ErrorIs(t, err, arr.ErrNotCalled)
+}
+
+func TestSwitchThroughABadShellIsNotTakenForDone(t *testing.T) {
+	b := opened(t, setting{process: true})
+	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+	cfg := b.cfg
+	cfg.PowerShell, cfg.Patience, cfg.Timeout = self(t), time.Second, 200*time.Millisecond
+	sw, err := arr.New(cfg)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, sw.Close()) }()
+	t.Setenv(envShell, "hang")
+	require.Error(t, sw.Activate(t.Context(), b.green))
+	_, err = sw.Active(t.Context())
+	require.Error(t, err)
+	l, err := sw.InFlight(t.Context(), b.blue)
+	require.Error(t, err)
+	assert.Equal(t, abswap.EvidenceUnknown, l.Evidence)
+	name, err := b.sw.Active(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "blue", name)
+}
+
+// hostileNames are addresses that would do harm if they were ever part of a command or a script.
+func hostileNames() []string {
+	return []string{"$(Stop-Computer)", "`;exit", "a;b|c&d>e", "%windir%", "müller-Ω", "日本", "🙂", "a]b[c", "x{0}", `back\slash`, "#comment", "@{a=1}", "-Command", "null", "\\u0027",
+		"a\u2019b\u201cc", "--%"}
+}
+
+func TestHostileMemberNames(t *testing.T) {
+	var servers strings.Builder
+	names := hostileNames()
+	for _, n := range names {
+		fmt.Fprintf(&servers, `<server address="%s" />`, strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(n))
+	}
+	b := opened(t, setting{})
+	require.NoError(t, b.srv.EditConfig(func(content []byte) ([]byte, error) {
+		return []byte(strings.Replace(string(content), `<webFarm name="Others">`, `<webFarm name="Hostile">`+servers.String()+`</webFarm><webFarm name="Others">`, 1)), nil
+	}))
+	require.NoError(t, b.srv.Settle(t.Context()))
+	path, err := b.srv.PowerShell()
+	require.NoError(t, err)
+	cfg := b.cfg
+	cfg.Farm, cfg.Caller, cfg.PowerShell, cfg.Slots = "Hostile", nil, path, map[string][]string{"blue": names[:8], "green": names[8:]}
+	sw, err := arr.New(cfg)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, sw.Close()) }()
+	parts, err := sw.Weights(t.Context())
+	require.NoError(t, err, "each name comes back as it was sent")
+	assert.Len(t, parts, 2)
+
+	for _, bad := range []string{"", " ", "a\nb", "a\r", "tab\t", "nul\x00", "it's", `a"b`, "\xff\xfe", " x", "x ", "\u202ex"} {
+		cfg.Slots = map[string][]string{"blue": {bad}, "green": {"x"}}
+		_, err := arr.New(cfg)
+		assert.Error(t, err, "%q", bad)
+	}
+}
+
+func TestScript(t *testing.T) {
+	assert.Less(t, strings.Count(arr.Script, "\n"), 120)
+	for _, r := range arr.Script {
+		require.True(t, r == '\n' || r >= ' ' && r < 0x7f, "%q", r)
+	}
+	args := arr.Arguments()
+	raw, err := base64.StdEncoding.DecodeString(args[len(args)-1])
+	require.NoError(t, err)
+	units := make([]uint16, len(raw)/2)
+	for i := range units {
+		units[i] = uint16(raw[2*i]) | uint16(raw[2*i+1])<<8
+	}
+	assert.Equal(t, arr.Script, string(utf16.Decode(units)))
+	assert.Less(t, len(strings.Join(args, " ")), 32000, "a command line holds 32767")
+}
+
+// TestScriptForReal parses the script, and runs it as far as it goes, wherever there is a PowerShell.
+func TestScriptForReal(t *testing.T) {
+	path := ""
+	for _, name := range []string{"powershell", "pwsh"} {
+		if p, err := exec.LookPath(name); err == nil && path == "" {
+			path = p
+		}
+	}
+	if path == "" {
+		t.Skip("there is no PowerShell on this machine: the script is neither parsed nor run")
+	}
+	file := filepath.Join(t.TempDir(), "script.ps1")
+	require.NoError(t, os.WriteFile(file, []byte(arr.Script), 0o600))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "-NoProfile", "-NonInteractive", "-Command",
+		`$e = $null; [void][Management.Automation.Language.Parser]::ParseFile($env:ARR_SCRIPT, [ref]$null, [ref]$e); $e | ForEach-Object { $_.Message }; exit $e.Count`)
+	cmd.Env = append(os.Environ(), "ARR_SCRIPT="+file)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "the script has mistakes: %s", out)
+
+	s := arr.NewShell(path, time.Minute, 2*time.Minute)
+	defer func() { assert.NoError(t, s.Close()) }()
+	answer, err := s.Call(ctx, []byte(`{"id":1,"call":"read","farm":"abswap-no-such-farm","pool":"p"}`))
+	if err != nil { // no IIS here
+		require.ErrorIs(t, err, arr.ErrNotCalled)
+		assert.Contains(t, err.Error(), "the script cannot work", "on %s", runtime.GOOS)
+		return
+	}
+	assert.Contains(t, string(answer), `"ok":false`)
+	for id, call := range []string{`"call":"setState","farm":"f","server":"a","state":"Sideways"`, `"call":"no"`, `"call":"setHealthy","farm":"f","server":"a"`} {
+		answer, err := s.Call(ctx, fmt.Appendf(nil, `{"id":%d,%s}`, id+2, call))
+		require.NoError(t, err)
+		assert.Contains(t, string(answer), `"ok":false`)
+	}
+}
