@@ -220,6 +220,8 @@ func TestColdStartIsTold(t *testing.T) {
 
 // TestRealProcess runs the commands as processes, the way it is on Windows.
 func TestRealProcess(t *testing.T) {
+	name, value, _ := strings.Cut(noRaceSleep, "=")
+	t.Setenv(name, value)
 	s := setting{strategy: iis.StrategySiteToggle, mode: iis.Classic}.with(iis.FactsWith(""))
 	b := s.opened(t)
 	b.app.Server.Runner = b.srv.Process()
