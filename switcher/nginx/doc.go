@@ -1,0 +1,2 @@
+// Package nginx wip.
+package nginx
