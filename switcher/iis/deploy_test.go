@@ -261,7 +261,7 @@ func TestOtherProgramWrites(t *testing.T) {
 			var wg sync.WaitGroup
 			writes := 0
 			wg.Go(func() {
-				for ctx.Err() == nil {
+				for ctx.Err() == nil && writes < 60 { // so that the file does not grow without end
 					next := writes + 1
 					err := b.srv.EditConfig(func(data []byte) ([]byte, error) {
 						line := fmt.Sprintf("<add name=\"Other-%d\" />\n      </applicationPools>", next)
@@ -270,7 +270,7 @@ func TestOtherProgramWrites(t *testing.T) {
 					if err == nil {
 						writes = next
 					}
-					pause(ctx, 40*time.Millisecond)
+					pause(ctx, 150*time.Millisecond)
 				}
 			})
 			for i := range 3 {
