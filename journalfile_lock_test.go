@@ -39,15 +39,19 @@ func startChild(t *testing.T, dir string) *child {
 	cmd := exec.Command(exe, "-test.run=^TestChildOfJournalTests$", "-test.count=1")
 	cmd.Env = append(os.Environ(), childDir+"="+dir)
 	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
+	stdin, in, err := os.Pipe() // not cmd's own pipes, which end with this child: it may start another that lives on
 	require.NoError(t, err)
-	out, err := cmd.StdoutPipe()
+	out, stdout, err := os.Pipe()
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
+	cmd.Stdin, cmd.Stdout = stdin, stdout
+	err = cmd.Start()
+	_, _ = stdin.Close(), stdout.Close()
+	require.NoError(t, err)
 	c := &child{cmd: cmd, in: in, out: bufio.NewReader(out)}
 	t.Cleanup(func() {
 		_ = in.Close()
-		_, _ = io.Copy(io.Discard, c.out)
+		_, _ = io.Copy(io.Discard, c.out) // until all that have it have ended
+		_ = out.Close()
 		_ = cmd.Wait()
 	})
 	return c
@@ -145,7 +149,7 @@ func TestChildOfJournalTests(t *testing.T) {
 			exe, _ := os.Executable()
 			cmd := exec.Command(exe, "-test.run=^TestChildOfJournalTests$")
 			cmd.Env = append(os.Environ(), childDir+"="+filepath.Join(dir, "unused"))
-			cmd.Stdin = os.Stdin // which the test keeps open
+			cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout // which the test keeps open
 			err = cmd.Start()
 		}
 		a.Took = time.Since(began)
