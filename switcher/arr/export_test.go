@@ -30,3 +30,6 @@ func (s *shell) Process() int {
 	}
 	return s.now.cmd.Process.Pid
 }
+
+// MemoryOf is the file that a Switcher keeps states in.
+func MemoryOf(s *Switcher) string { return s.cfg.Memory }

@@ -63,7 +63,7 @@ func NewHealthFile(cfg HealthFileConfig) (*HealthFile, error) {
 		}
 	}
 	if cfg.Ask == nil {
-		errs = append(errs, errors.New("Ask is nil: nobody could see whether a switch is in force"))
+		errs = append(errs, errors.New("the function Ask is nil: nobody could see whether a switch is in force"))
 	}
 	if cfg.Up == "" {
 		cfg.Up = "up"
@@ -72,7 +72,7 @@ func NewHealthFile(cfg HealthFileConfig) (*HealthFile, error) {
 		cfg.Down = "down"
 	}
 	if strings.Contains(cfg.Down, cfg.Up) {
-		errs = append(errs, fmt.Errorf("Down %q contains Up %q, which is what the health test looks for", cfg.Down, cfg.Up))
+		errs = append(errs, fmt.Errorf("text Down %q contains Up %q, which is what the health test looks for", cfg.Down, cfg.Up))
 	}
 	if cfg.Asks <= 0 {
 		cfg.Asks = 10
@@ -124,8 +124,15 @@ func (h *HealthFile) up() (some, all []string, err error) {
 	return some, all, nil
 }
 
-// Active returns the slot whose files say Up: what the farm follows within one interval.
-func (h *HealthFile) Active(context.Context) (string, error) {
+// Active returns the slot whose files say Up: what the farm follows within one interval. A switch that this HealthFile is just making is waited
+// for: in the middle of it two slots are up.
+func (h *HealthFile) Active(ctx context.Context) (string, error) {
+	select {
+	case <-h.turn:
+		defer func() { h.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return "", fmt.Errorf("arr health file: %w", context.Cause(ctx))
+	}
 	some, _, err := h.up()
 	switch {
 	case err != nil:

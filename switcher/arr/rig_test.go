@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,7 +40,6 @@ type setting struct {
 	timeout   string // of the farm; "": a day
 	pool      string // children of ARR's pool; "": immortal
 	process   bool   // calls go through a real process
-	inside    bool
 	with      func(*arr.Config)
 }
 
@@ -52,6 +52,7 @@ type box struct {
 	apps        map[string]*switchertest.App
 	direct      []*httptest.Server
 	dir         string
+	asked       atomic.Int64
 }
 
 // runner is the emulator in the place of appcmd.exe.
@@ -144,6 +145,9 @@ func (s setting) open() (_ *box, err error) {
 		if err := os.WriteFile(filepath.Join(at, "web.config"), []byte(webConfig(s.mode)), 0o644); err != nil {
 			return nil, err
 		}
+		if err := os.WriteFile(filepath.Join(at, "up.html"), []byte("up"), 0o644); err != nil {
+			return nil, err
+		}
 		b.apps[slot] = switchertest.NewApp(slot)
 		b.direct = append(b.direct, httptest.NewServer(b.apps[slot]))
 	}
@@ -208,7 +212,7 @@ func (b *box) ready() error {
 func (b *box) ask(ctx context.Context) (string, error) {
 	c := b.srv.Client()
 	defer c.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/?%d", host, b.asked.Add(1)), nil)
 	if err != nil {
 		return "", err
 	}

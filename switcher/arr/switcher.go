@@ -114,8 +114,15 @@ func (s *Switcher) Active(ctx context.Context) (string, error) {
 	return best, nil
 }
 
-// Weights returns the slots' shares of new clients, from the weights and the states that their members have now.
+// Weights returns the slots' shares of new clients, from the weights and the states that their members have now. A change that this Switcher is
+// just making is waited for, as Active does: in the middle of it both slots are open.
 func (s *Switcher) Weights(ctx context.Context) (map[string]int, error) {
+	select {
+	case <-s.turn:
+		defer func() { s.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, s.errorf("weights: waiting for a change: %w", context.Cause(ctx))
+	}
 	v, err := s.look(ctx)
 	if err != nil {
 		return nil, s.errorf("%w", err)

@@ -1,0 +1,498 @@
+package arr_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/switcher/arr"
+	"github.com/abswap/abswap/switcher/iistest"
+	"github.com/abswap/abswap/switcher/switchertest"
+)
+
+const patience = 30 * time.Second
+
+// shares counts who answers n requests.
+func (b *box) shares(t *testing.T, n int) map[string]int {
+	t.Helper()
+	c := b.srv.Client()
+	defer c.CloseIdleConnections()
+	got := map[string]int{}
+	for range n {
+		resp, err := c.Get("http://" + host + "/")
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusOK, resp.StatusCode)
+		got[resp.Header.Get("X-Switchertest-Slot")]++
+	}
+	return got
+}
+
+// site is the clients' side of the box.
+func (b *box) site(t *testing.T) *switchertest.Site {
+	t.Helper()
+	front, err := b.srv.URL("http/*:80:" + host)
+	require.NoError(t, err)
+	s := &switchertest.Site{Front: front, Host: host, Slots: map[string]string{"blue": b.direct[0].URL, "green": b.direct[1].URL}}
+	t.Cleanup(func() { assert.NoError(t, s.Close()) })
+	return s
+}
+
+// state is that of a slot's first member.
+func (b *box) state(t *testing.T, slot string) iistest.MemberState {
+	t.Helper()
+	all, err := b.srv.Members(farm)
+	require.NoError(t, err)
+	for _, m := range all {
+		if m.Address == address(slot, 0) {
+			return m
+		}
+	}
+	require.Fail(t, "no member of slot", slot)
+	return iistest.MemberState{}
+}
+
+func TestWeightsAreMet(t *testing.T) {
+	n := 400
+	if *full {
+		n = 20000
+	}
+	for _, members := range []int{1, 2} {
+		t.Run(fmt.Sprint(members), func(t *testing.T) {
+			t.Parallel()
+			b := opened(t, setting{members: members})
+			for _, part := range []int{5, 25, 70} {
+				require.NoError(t, b.sw.SetWeights(t.Context(), abswap.Weight{Slot: b.green, Part: part}, abswap.Weight{Slot: b.blue, Part: 100 - part}))
+				parts, err := b.sw.Weights(t.Context())
+				require.NoError(t, err)
+				assert.Equal(t, map[string]int{"green": part, "blue": 100 - part}, parts)
+				got := 100 * float64(b.shares(t, n)["green"]) / float64(n)
+				assert.InDelta(t, part, got, 2)
+				t.Logf("%d members in each slot, part %d: green answers %.2f %% of %d", members, part, got, n)
+			}
+		})
+	}
+}
+
+func TestRequestHashIsRefused(t *testing.T) {
+	b := opened(t, setting{algorithm: "RequestHash", with: func(*arr.Config) {}})
+	require.NoError(t, b.sw.Activate(t.Context(), b.blue), "states work with any algorithm")
+	err := b.sw.SetWeights(t.Context(), abswap.Weight{Slot: b.green, Part: 5}, abswap.Weight{Slot: b.blue, Part: 95})
+	assert.ErrorIs(t, err, errUnsupported)
+	assert.ErrorIs(t, b.sw.Check(t.Context(), abswap.CheckRequest{Steps: []int{5}}), errUnsupported)
+	require.NoError(t, b.sw.SetWeights(t.Context(), abswap.Weight{Slot: b.green, Part: 100}))
+	assert.Equal(t, map[string]int{"green": 20}, b.shares(t, 20))
+}
+
+func TestUnhealthyMembersDoNotGoLive(t *testing.T) {
+	b := opened(t, setting{members: 2, health: `<healthCheck url="http://` + host + `/" interval="00:00:20" timeout="00:33:00" />`,
+		with: func(c *arr.Config) { c.Patience = 400 * time.Millisecond }})
+	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+	out, exit := b.srv.Appcmd(t.Context(), []string{"stop", "site", "MySite-green-1"}, nil)
+	require.Zero(t, exit, "%s", out)
+	require.Eventually(t, func() bool {
+		all, err := b.srv.Members(farm)
+		return err == nil && !all[3].Healthy
+	}, patience, 5*time.Millisecond)
+	err := b.sw.Activate(t.Context(), b.green)
+	assert.ErrorIs(t, err, abswap.ErrNotReady)
+	assert.NotErrorIs(t, err, abswap.ErrUnknownOutcome)
+	assert.Equal(t, map[string]int{"blue": 10}, b.shares(t, 10), "nothing has moved")
+	assert.Equal(t, "Inactive", b.state(t, "green").State)
+}
+
+func TestForeignMembers(t *testing.T) {
+	b := opened(t, setting{members: 2})
+	cfg := b.cfg
+	cfg.Slots = map[string][]string{"blue": {address("blue", 0)}, "green": {address("green", 0)}}
+	sw, err := arr.New(cfg)
+	require.NoError(t, err)
+	err = sw.Activate(t.Context(), b.blue)
+	assert.ErrorIs(t, err, abswap.ErrPermanent)
+	assert.ErrorContains(t, err, address("green", 1))
+	cfg.Slots["green"] = []string{"gone"}
+	sw, err = arr.New(cfg)
+	require.NoError(t, err)
+	_, err = sw.Active(t.Context())
+	assert.ErrorContains(t, err, `no member "gone"`)
+}
+
+// TestWhatACommitDoes is the part of the table about weights.
+func TestWhatACommitDoes(t *testing.T) {
+	for _, mode := range []iistest.Mode{iistest.Classic, iistest.CoreOutProcess} {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			b := opened(t, setting{mode: mode})
+			site := b.site(t)
+			require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+			work, err := site.Begin(t.Context(), switchertest.KindUpload)
+			require.NoError(t, err)
+			defer work.Abort()
+			require.NoError(t, b.sw.Activate(t.Context(), b.green))
+			require.NoError(t, work.Step(t.Context()), "states restart nothing")
+			require.NoError(t, b.sw.SetWeights(t.Context(), abswap.Weight{Slot: b.green, Part: 70}, abswap.Weight{Slot: b.blue, Part: 30}))
+			gone := func() bool {
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				defer cancel()
+				_ = work.Step(ctx) // a proxy that waits for its client sees only then that the member has gone
+				return b.state(t, "blue").Current == 0
+			}
+			if mode == iistest.Classic {
+				assert.Never(t, gone, 1500*time.Millisecond, 20*time.Millisecond) // the application's shutdown time would be 0.8 s
+				require.NoError(t, work.End(t.Context()))
+				return
+			}
+			require.Eventually(t, gone, patience, 5*time.Millisecond, "S3 is not kept: it is cut")
+			assert.Error(t, work.End(t.Context()))
+		})
+	}
+}
+
+func TestCommitThatForgetsStates(t *testing.T) {
+	b := opened(t, setting{quirks: iistest.ARRQuirks{FarmCommitForgets: true}, members: 2})
+	require.NoError(t, b.sw.SetWeights(t.Context(), abswap.Weight{Slot: b.green, Part: 20}, abswap.Weight{Slot: b.blue, Part: 80}))
+	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+	require.NoError(t, b.sw.SetWeights(t.Context(), abswap.Weight{Slot: b.green, Part: 10}, abswap.Weight{Slot: b.blue, Part: 90}))
+	got := b.shares(t, 400)
+	assert.InDelta(t, 40, got["green"], 10)
+}
+
+// TestCountsThatForget: the counters are reset, or gone with their process, while an upload is on its way.
+func TestCountsThatForget(t *testing.T) {
+	lose := map[string]func(b *box) error{
+		"reset":   func(b *box) error { return b.srv.ResetCounters(farm, address("blue", 0)) },
+		"health":  func(b *box) error { return b.srv.SetHealthy(farm, address("blue", 0), false) },
+		"recycle": func(b *box) error { return b.recycle() },
+	}
+	for name, f := range lose {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := opened(t, setting{})
+			site := b.site(t)
+			require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+			work, err := site.Begin(t.Context(), switchertest.KindUpload)
+			require.NoError(t, err)
+			defer work.Abort()
+			require.NoError(t, b.sw.Activate(t.Context(), b.green))
+			count := func() int {
+				l, err := b.sw.InFlight(t.Context(), b.blue)
+				if err != nil {
+					assert.Equal(t, abswap.EvidenceUnknown, l.Evidence)
+					return -1
+				}
+				return l.Total()
+			}
+			require.Equal(t, 1, count())
+			require.NoError(t, f(b))
+			assert.Zero(t, b.state(t, "blue").Current, "ARR has forgotten it")
+			for range 20 {
+				require.NotZero(t, count(), "a count of zero would be a lie")
+			}
+			require.NoError(t, work.End(t.Context()))
+			require.Eventually(t, func() bool { return count() == 0 }, patience, 5*time.Millisecond)
+		})
+	}
+}
+
+// recycle recycles ARR's pool and waits until the new worker process has taken over.
+func (b *box) recycle() error {
+	before := b.pids()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if out, exit := b.srv.Appcmd(ctx, []string{"recycle", "apppool", pool}, nil); exit != 0 {
+		return fmt.Errorf("exit %d: %s", exit, out)
+	}
+	for ctx.Err() == nil {
+		for pid, state := range b.pids() {
+			if _, old := before[pid]; !old && state == "Running" {
+				return nil
+			}
+		}
+		time.Sleep(time.Millisecond) // a poll with a deadline
+	}
+	return ctx.Err()
+}
+
+// pids are the worker processes of ARR's pool, with their states.
+func (b *box) pids() map[int]string {
+	all := map[int]string{}
+	for _, p := range b.srv.State().Pools {
+		if p.Name == pool {
+			for _, w := range p.Workers {
+				all[w.PID] = w.State
+			}
+		}
+	}
+	return all
+}
+
+func TestEmptyMembersStayEmptyInTheCount(t *testing.T) {
+	b := opened(t, setting{})
+	site := b.site(t)
+	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+	require.NoError(t, b.sw.Activate(t.Context(), b.green))
+	require.Eventually(t, func() bool {
+		l, err := b.sw.InFlight(t.Context(), b.blue)
+		return err == nil && l.Total() == 0
+	}, patience, 5*time.Millisecond)
+	work, err := site.Begin(t.Context(), switchertest.KindRequest)
+	require.NoError(t, err)
+	defer work.Abort()
+	require.NoError(t, b.srv.ResetCounters(farm, address("blue", 0)))
+	l, err := b.sw.InFlight(t.Context(), b.blue)
+	require.NoError(t, err)
+	assert.Zero(t, l.Total(), "green's request is not taken for one of blue, which was seen closed and empty")
+	require.NoError(t, work.End(t.Context()))
+}
+
+// counted is a Drainer of the members themselves.
+type counted struct {
+	n        atomic.Int64
+	evidence abswap.Evidence
+}
+
+func (c *counted) InFlight(context.Context, abswap.Slot) (abswap.Load, error) {
+	return abswap.Load{Requests: int(c.n.Load()), Evidence: c.evidence, Source: "members"}, nil
+}
+
+func TestInside(t *testing.T) {
+	in := &counted{evidence: abswap.EvidenceApproximate}
+	b := opened(t, setting{with: func(c *arr.Config) { c.Inside = in }})
+	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+	in.n.Store(3)
+	l, err := b.sw.InFlight(t.Context(), b.green)
+	require.NoError(t, err)
+	assert.Equal(t, 3, l.Total())
+	in.n.Store(0)
+	l, err = b.sw.InFlight(t.Context(), b.green)
+	require.NoError(t, err)
+	assert.Zero(t, l.Total())
+	assert.Equal(t, abswap.EvidenceApproximate, l.Evidence)
+	in.evidence = abswap.EvidenceUnknown
+	l, err = b.sw.InFlight(t.Context(), b.green)
+	require.NoError(t, err)
+	assert.Equal(t, abswap.EvidenceUnknown, l.Evidence)
+}
+
+func TestWithoutRequestMonitor(t *testing.T) {
+	b := opened(t, setting{})
+	b.srv.SetRequestMonitor(false)
+	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+	l, err := b.sw.InFlight(t.Context(), b.blue)
+	assert.ErrorIs(t, err, errUnsupported)
+	assert.Equal(t, abswap.EvidenceUnknown, l.Evidence)
+	assert.ErrorIs(t, b.sw.Check(t.Context(), abswap.CheckRequest{}), errUnsupported)
+}
+
+// sticky is a client with a cookie.
+func sticky(t *testing.T, b *box) func() string {
+	c := b.srv.Client()
+	var cookies []*http.Cookie
+	return func() string {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+host+"/", nil)
+		require.NoError(t, err)
+		for _, x := range cookies {
+			r.AddCookie(x)
+		}
+		resp, err := c.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusOK, resp.StatusCode)
+		cookies = resp.Cookies()
+		return resp.Header.Get("X-Switchertest-Slot")
+	}
+}
+
+func TestSessions(t *testing.T) {
+	t.Run("ended", func(t *testing.T) {
+		b := opened(t, setting{affinity: true})
+		require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+		client := sticky(t, b)
+		require.Equal(t, "blue", client())
+		require.NoError(t, b.sw.Activate(t.Context(), b.green))
+		assert.Equal(t, "green", client(), "a graceful stop moves clients with a cookie")
+	})
+	t.Run("kept", func(t *testing.T) {
+		b := opened(t, setting{affinity: true, with: func(c *arr.Config) { c.KeepSessions = true }})
+		require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+		client := sticky(t, b)
+		require.Equal(t, "blue", client())
+		require.NoError(t, b.sw.Activate(t.Context(), b.green))
+		name, err := b.sw.Active(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, "green", name)
+		assert.Equal(t, "blue", client(), "a session stays")
+		assert.Equal(t, map[string]int{"green": 10}, b.shares(t, 10), "new clients do not come")
+		d := arr.NewSessions(b.sw, time.Second)
+		ended := atomic.Bool{}
+		go func() { // two more requests of the session
+			for range 2 {
+				<-time.After(300 * time.Millisecond)
+				client()
+			}
+			ended.Store(true)
+		}()
+		_, err = abswap.Drain(t.Context(), d, b.blue, abswap.DrainOptions{Sessions: true, Quiet: 50 * time.Millisecond, Poll: 20 * time.Millisecond})
+		require.NoError(t, err)
+		assert.True(t, ended.Load(), "the drain has waited for the session")
+		require.NoError(t, b.sw.Seal(t.Context(), b.blue))
+		l, err := d.Sessions(t.Context(), b.blue)
+		require.NoError(t, err)
+		assert.Zero(t, l.Sessions)
+		assert.Equal(t, "green", client(), "a sealed slot keeps nobody")
+	})
+}
+
+func TestForce(t *testing.T) {
+	b := opened(t, setting{})
+	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+	assert.ErrorIs(t, b.sw.Force(t.Context(), b.blue, abswap.ForceCut), abswap.ErrPermanent, "it is live")
+	assert.ErrorIs(t, b.sw.Force(t.Context(), b.green, 9), abswap.ErrPermanent)
+}
+
+// TestDeploysUnderLoad swaps again and again while clients send requests, and long uploads live over two swaps each.
+func TestDeploysUnderLoad(t *testing.T) {
+	swaps := 8
+	if *full {
+		swaps = 50
+	}
+	for _, affinity := range []bool{false, true} {
+		t.Run(fmt.Sprint("affinity ", affinity), func(t *testing.T) {
+			t.Parallel()
+			b := opened(t, setting{affinity: affinity, mode: iistest.CoreInProcess, members: 2})
+			site := b.site(t)
+			rig := site.Rig()
+			require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+			var sent, lost, late atomic.Int64
+			var expect atomic.Pointer[string]
+			ctx, stop := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer stop()
+			for i := range 6 {
+				probe, done := rig.Probe, func() {}
+				if i%2 == 0 {
+					probe, done = rig.KeepAlive()
+				}
+				wg.Go(func() {
+					defer done()
+					for ctx.Err() == nil {
+						want := expect.Load()
+						got, err := probe(context.WithoutCancel(ctx))
+						sent.Add(1)
+						switch {
+						case err != nil:
+							lost.Add(1)
+							t.Logf("lost: %v", err)
+						case want != nil && want == expect.Load() && got != *want:
+							late.Add(1)
+						}
+					}
+				})
+			}
+			s := &abswap.Swapper{Switcher: b.sw, Slots: []abswap.Slot{b.blue, b.green}, Soak: -1, FrontDoor: b.ask, Retain: -1,
+				Drain: abswap.DrainOptions{Quiet: 60 * time.Millisecond, Poll: 10 * time.Millisecond}}
+			var uploads []switchertest.Work
+			for i := range swaps {
+				to := []string{"green", "blue"}[i%2]
+				upload, err := site.Begin(t.Context(), switchertest.KindUpload)
+				require.NoError(t, err)
+				uploads = append(uploads, upload)
+				expect.Store(nil)
+				require.NoError(t, b.sw.Activate(t.Context(), b.slot(to)))
+				expect.Store(&to)
+				for _, u := range uploads {
+					require.NoError(t, u.Step(t.Context()))
+				}
+				if len(uploads) == 2 { // the older one has lived over two swaps
+					l, err := b.sw.InFlight(t.Context(), b.slot(uploads[0].Slot))
+					require.NoError(t, err)
+					require.NotZero(t, l.Total())
+					require.NoError(t, uploads[0].End(t.Context()), "upload of swap %d", i-1)
+					uploads = uploads[1:]
+				}
+			}
+			for _, u := range uploads {
+				require.NoError(t, u.End(t.Context()))
+			}
+			expect.Store(nil)
+			report, err := s.Swap(t.Context(), b.slot([]string{"green", "blue"}[swaps%2]).Name()) // and once by the engine, with its drain
+			require.NoError(t, err)
+			assert.Equal(t, abswap.OutcomeSucceeded, report.Outcome)
+			stop()
+			wg.Wait()
+			t.Logf("%d swaps, %d requests: %d lost, %d late; %d uploads whole", swaps+1, sent.Load(), lost.Load(), late.Load(), swaps)
+			assert.Zero(t, lost.Load())
+			assert.Zero(t, late.Load())
+		})
+	}
+}
+
+func TestHealthFile(t *testing.T) {
+	var names []string
+	for _, r := range switchertest.Rules() {
+		for _, p := range []string{"S1/in-force-at", "S2/nothing", "S3/upload", "S4", "S5/active-is", "S5/no-active", "S6"} {
+			if strings.HasPrefix(r.Name, p) {
+				names = append(names, r.Name)
+			}
+		}
+	}
+	require.NotEmpty(t, names)
+	for _, r := range switchertest.Rules() {
+		if !strings.Contains(strings.Join(names, " ")+" ", r.Name+" ") {
+			continue
+		}
+		t.Run(r.Name, func(t *testing.T) {
+			t.Parallel()
+			parallel <- struct{}{}
+			defer func() { <-parallel }()
+			res := r.Try(t.Context(), healthRig)
+			if res.Skipped != "" {
+				t.Skip(res.Skipped)
+			}
+			assert.NoError(t, res.Err)
+		})
+	}
+}
+
+// healthRig is a farm whose health test reads a file.
+func healthRig(ctx context.Context) (switchertest.Rig, error) {
+	s := setting{health: `<healthCheck url="http://` + host + `/up.html" interval="00:00:15" timeout="00:33:00" responseMatch="up" />`}
+	r, err := s.rig(ctx)
+	if err != nil {
+		return r, err
+	}
+	b := r.Switcher.(*arr.Switcher)
+	dir := filepath.Dir(arr.MemoryOf(b))
+	file := func(slot string) string {
+		return filepath.Join(dir, "drives", "C", "inetpub", "MySite."+slot+"-1", "up.html")
+	}
+	if err := os.WriteFile(file("green"), []byte("down"), 0o644); err != nil {
+		return r, err
+	}
+	h, err := arr.NewHealthFile(arr.HealthFileConfig{Slots: map[string][]string{"blue": {file("blue")}, "green": {file("green")}}, Ask: r.Probe,
+		Interval: 15 * time.Millisecond, Timeout: 50 * time.Millisecond, Patience: 10 * time.Second})
+	r.Switcher, r.Drainer = h, b
+	r.Disturb = func(_ context.Context, slot string) error {
+		for _, name := range slotNames() {
+			text := map[bool]string{true: "up", false: "down"}[name == slot]
+			if err := os.WriteFile(file(name), []byte(text), 0o644); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	r.Load = 100
+	return r, err
+}
