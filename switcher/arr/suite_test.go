@@ -23,6 +23,8 @@ func TestMain(m *testing.M) {
 		badShell(how)
 		return
 	}
+	flag.Parse()
+	_ = flag.Set("test.parallel", "12") // tests wait more than they work
 	os.Exit(m.Run())
 }
 
