@@ -58,6 +58,9 @@ func (m Mode) String() string {
 }
 
 // Mark is how an answer tells which release, or which slot, gave it: by a field of its head, or by the body of a small file.
+//
+// HTTP.sys keeps answers in a cache of its own, static files above all, and may go on giving that of the release before. Requests with a
+// query are never answered from it (documented by Microsoft): ask for a file as "/release.txt?now".
 type Mark struct {
 	Path   string // what is asked; "": "/"
 	Header string // field of the answer's head that holds the mark: "X-Release"; "": the body is the mark, without blanks around it

@@ -34,6 +34,10 @@ func (f *front) check(ctx context.Context, r abswap.CheckRequest, public string,
 	for _, s := range f.slots {
 		errs = append(errs, f.checkRelease(w, s, r)...)
 	}
+	if m := f.app.Mark; m.Header == "" && !strings.Contains(m.Path, "?") {
+		errs = append(errs, abswap.Warnf("the file %q of App.Mark may be answered from the cache of HTTP.sys after a switch: ask for it with a query, "+
+			"%q", m.Path, m.Path+"?now"))
+	}
 	errs = append(errs, f.foreign(w, public)...)
 	errs = append(errs, more(w)...)
 	for i, err := range errs {

@@ -117,6 +117,22 @@ func TestCheckFindings(t *testing.T) {
 	}
 }
 
+func TestCheckWarnsOfAMarkThatMayBeCached(t *testing.T) {
+	b := setting{strategy: iis.StrategyRootSwap, mode: iis.Classic}.with(iis.FactsWith("")).opened(t)
+	for _, c := range []struct {
+		mark iis.Mark
+		warn bool
+	}{
+		{iis.Mark{Path: "/release.txt"}, true},
+		{iis.Mark{Path: "/release.txt?now"}, false},
+		{iis.Mark{Path: "/release.txt", Header: "X-Release"}, false},
+	} {
+		b.app.Mark = c.mark
+		_, warns := b.check(t, abswap.CheckRequest{})
+		assert.Equal(t, c.warn, strings.Contains(warns, "cache of HTTP.sys"), "%+v: %s", c.mark, warns)
+	}
+}
+
 func TestCheckOfCertificates(t *testing.T) {
 	s := setting{strategy: iis.StrategyBindingSwap, mode: iis.Classic}.with(iis.Facts{})
 	b := s.opened(t)

@@ -190,7 +190,11 @@ func (l *load) String() string {
 // deploys runs n deploys under load and returns what the clients saw.
 func deploys(t *testing.T, s setting, n int) (*load, []iis.Switched) {
 	b, swapper := s.deploying(t)
-	l := startLoad(t, b, 6, 450*time.Millisecond) // three times what the application has to shut down
+	upload := 450 * time.Millisecond
+	if *full {
+		upload = 2400 * time.Millisecond // three times what a worker process has to shut down, which is 800 s, scaled
+	}
+	l := startLoad(t, b, 6, upload)
 	defer l.end()
 	for i := range n {
 		id := fmt.Sprintf("v%d", i+2)

@@ -123,8 +123,11 @@ func (h *killingHold) Append(ctx context.Context, r abswap.Record) error {
 // configuration is that of the old slot or of the new one. In its short form it takes a few of the records.
 func TestKilledAtRecords(t *testing.T) {
 	step := 14
-	if *full {
+	switch {
+	case *full:
 		step = 1
+	case testing.Short(): // each command is a program, and slow to start under Wine
+		step = 30
 	}
 	for i, strategy := range allStrategies() {
 		t.Run(string(strategy), func(t *testing.T) {

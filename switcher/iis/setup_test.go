@@ -123,6 +123,15 @@ func TestSetupThereAndBack(t *testing.T) {
 			assert.Equal(t, shape, configuration(t, srv))
 			assert.Contains(t, shape, `<site id="1" name="Intranet"`)
 
+			undo, err = setup.UndoPlan(ctx)
+			require.NoError(t, err)
+			named := map[string]bool{}
+			for _, a := range undo {
+				assert.False(t, named[a.What], "%s: twice", a.What)
+				named[a.What] = true
+			}
+			assert.NotEmpty(t, named)
+
 			switchedThere(ctx, t, srv, app, setup, strategy)
 
 			require.NoError(t, setup.Undo(ctx))

@@ -207,8 +207,12 @@ func (s *Setup) undoSteps(w *world) ([]step, error) {
 			continue
 		}
 		all = append(all, s.dropSite(p.site))
-		for _, name := range []string{p.stagingPool, p.pool} {
-			if !strings.EqualFold(name, own.pool) && (name == p.pool || p.pool != p.stagingPool) {
+		pools := []string{p.pool}
+		if !strings.EqualFold(p.stagingPool, p.pool) {
+			pools = append(pools, p.stagingPool)
+		}
+		for _, name := range pools {
+			if !strings.EqualFold(name, own.pool) {
 				all = append(all, s.dropPool(name))
 			}
 		}
