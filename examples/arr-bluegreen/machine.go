@@ -116,8 +116,10 @@ func newMachine(o *options) (_ *machine, err error) {
 	return m, nil
 }
 
-// webConfig makes a release an ASP.NET Core application, which commits restart: the switch makes none.
-const webConfig = `<configuration><system.webServer><aspNetCore processPath="app.exe" hostingModel="inprocess" shutdownTimeLimit="60" /></system.webServer></configuration>`
+// webConfig makes a release an ASP.NET Core application. The switch commits nothing, but the installation does, when it gives the idle site its new
+// folder: without disallowRotationOnConfigChange that would restart the live one, and cut what takes longer than its shutdown time.
+const webConfig = `<configuration><system.webServer><aspNetCore processPath="app.exe" hostingModel="inprocess" shutdownTimeLimit="60"><handlerSettings>` +
+	`<handlerSetting name="disallowRotationOnConfigChange" value="true" /></handlerSettings></aspNetCore></system.webServer></configuration>`
 
 func (m *machine) close() {
 	if err := errors.Join(m.srv.Close(), os.RemoveAll(m.dir)); err != nil {
