@@ -1,0 +1,150 @@
+package haproxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/switcher/fake"
+	"github.com/abswap/abswap/switcher/haproxy"
+	"github.com/abswap/abswap/switcher/switchertest"
+)
+
+func slots() (blue, green abswap.Slot) {
+	return fake.NewRunningSlot("blue", "v1"), fake.NewRunningSlot("green", "v2")
+}
+
+// mapRig is the map form on a real HAProxy.
+func mapRig(ctx context.Context, master bool) (switchertest.Rig, *instance, error) {
+	in, err := start(ctx, mapConfig, master)
+	if err != nil {
+		return switchertest.Rig{}, nil, err
+	}
+	sw, err := haproxy.NewMap(haproxy.MapConfig{Runtime: in.runtime(master), File: in.path("slots.map"), Key: "mysite",
+		Backends: map[string]string{"blue": "be_blue", "green": "be_green"}, Closed: "be_closed"})
+	if err != nil {
+		return switchertest.Rig{}, nil, errors.Join(err, in.close())
+	}
+	rig := in.site.Rig()
+	rig.Switcher = sw
+	rig.Blue, rig.Green = slots()
+	rig.Disturb = func(_ context.Context, slot string) error {
+		if slot == "" {
+			slot = "closed"
+		}
+		return in.silently(fmt.Sprintf("set map %s mysite be_%s", in.path("slots.map"), slot))
+	}
+	rig.Rest = func(context.Context) (string, error) {
+		file, err := os.ReadFile(in.path("slots.map"))
+		if err != nil {
+			return "", err
+		}
+		ours := regexp.MustCompile(`mysite be_\w+`)
+		running, err := in.say("show map " + in.path("slots.map"))
+		states, errStates := in.states()
+		return ours.ReplaceAllString(string(file)+running, "mysite") + states, errors.Join(err, errStates)
+	}
+	rig.Close = in.close
+	return rig, in, nil
+}
+
+// states is what HAProxy says of all servers, without times.
+func (in *instance) states() (string, error) {
+	text, err := in.say("show servers state")
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) > 9 {
+			fmt.Fprintln(&b, append(f[:9:9], f[10:]...))
+		}
+	}
+	return b.String(), err
+}
+
+// serversRig is the servers form on a real HAProxy.
+func serversRig(ctx context.Context, config string, keep bool) (switchertest.Rig, *instance, error) {
+	in, err := start(ctx, config, true)
+	if err != nil {
+		return switchertest.Rig{}, nil, err
+	}
+	sw, err := haproxy.NewServers(haproxy.ServersConfig{Runtime: in.runtime(true), Backend: "be_site", KeepSessions: keep,
+		Slots: map[string][]string{"blue": {"blue"}, "green": {"green"}}, StateFile: in.path("be_site.state")})
+	if err != nil {
+		return switchertest.Rig{}, nil, errors.Join(err, in.close())
+	}
+	if keep {
+		in.site.SessionCookie = "SESSION"
+	}
+	rig := in.site.Rig()
+	rig.Switcher = sw
+	rig.Blue, rig.Green = slots()
+	rig.Disturb = func(_ context.Context, slot string) error {
+		for _, s := range []string{"blue", "green"} {
+			if s == slot {
+				if err := in.silently("set server be_site/"+s+" state ready", "set server be_site/"+s+" weight 50"); err != nil {
+					return err
+				}
+			}
+		}
+		for _, s := range []string{"blue", "green"} {
+			if s != slot {
+				if err := in.silently("set server be_site/" + s + " state drain"); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	rig.Rest = func(context.Context) (string, error) {
+		all, err := in.states()
+		var rest strings.Builder
+		for line := range strings.Lines(all) {
+			if !strings.Contains(line, "be_site") {
+				rest.WriteString(line)
+			}
+		}
+		return rest.String(), err
+	}
+	rig.Close = in.close
+	return rig, in, nil
+}
+
+func TestRulesMap(t *testing.T) {
+	needHAProxy(t)
+	t.Parallel()
+	switchertest.Run(t, func(ctx context.Context) (switchertest.Rig, error) {
+		rig, _, err := mapRig(ctx, true)
+		return rig, err
+	})
+}
+
+func TestRulesMapSingleProcess(t *testing.T) {
+	needHAProxy(t)
+	t.Parallel()
+	switchertest.Run(t, func(ctx context.Context) (switchertest.Rig, error) {
+		rig, _, err := mapRig(ctx, false)
+		return rig, err
+	})
+}
+
+func TestRulesServers(t *testing.T) {
+	needHAProxy(t)
+	t.Parallel()
+	switchertest.Run(t, func(ctx context.Context) (switchertest.Rig, error) {
+		rig, _, err := serversRig(ctx, serversConfig, false)
+		return rig, err
+	})
+}
+
+func TestRulesServersWithCookies(t *testing.T) {
+	needHAProxy(t)
+	t.Parallel()
+	switchertest.Run(t, func(ctx context.Context) (switchertest.Rig, error) {
+		rig, _, err := serversRig(ctx, cookieConfig, true)
+		return rig, err
+	})
+}
