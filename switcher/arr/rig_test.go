@@ -284,7 +284,10 @@ func (s setting) rig(context.Context) (switchertest.Rig, error) {
 	site := &switchertest.Site{Front: front, Host: host, Slots: map[string]string{"blue": b.direct[0].URL, "green": b.direct[1].URL}}
 	r := site.Rig()
 	r.Switcher, r.Blue, r.Green = b.sw, b.blue, b.green
-	r.Load, r.Settle, r.Patience = 240, 100*time.Millisecond, 20*time.Second
+	r.Load, r.Settle, r.Patience = 120, 100*time.Millisecond, 20*time.Second
+	if *full {
+		r.Load = 600
+	}
 	r.Disturb = func(_ context.Context, slot string) error { return b.disturb(slot) }
 	r.Rest = b.rest
 	r.Close = func() error { return errors.Join(site.Close(), b.close()) }
