@@ -2,6 +2,7 @@ package iis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -133,6 +134,10 @@ func (r *RootSwap) Check(ctx context.Context, req abswap.CheckRequest) error {
 			return []error{err}
 		}
 		errs := []error{known("site", site.Name, site.State), r.checkAutoStart(site)}
+		if r.app.Facts.SeveralPathsRefused == Yes && !r.app.Accept.TwoCommits {
+			errs = append(errs, errors.New("IIS here refuses to change pool and folder in one commit (App.Facts.SeveralPathsRefused): "+
+				"App.Accept.TwoCommits allows two"))
+		}
 		if doors, err := r.publicDoors(site.Bindings); err != nil {
 			errs = append(errs, err)
 		} else if s, err := r.active(w); err == nil {

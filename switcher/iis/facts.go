@@ -36,6 +36,8 @@ type Facts struct {
 	MovedBindingLosesCertificate Fact
 	// AddAndRemoveRefused: one command cannot take bindings away and give them.
 	AddAndRemoveRefused Fact
+	// SeveralPathsRefused: one command cannot set attributes of several elements, such as the pool of an application and its folder.
+	SeveralPathsRefused Fact
 	// SiteStopShutsCoreApps: stopping a site shuts the ASP.NET Core applications in it down.
 	SiteStopShutsCoreApps Fact
 	// CommitRestartsCoreApps: each commit restarts the ASP.NET Core applications that have no disallowRotationOnConfigChange.
@@ -63,6 +65,7 @@ func allFacts() []fact {
 		{"MovedBindingStopsNewOwner", func(f *Facts) *Fact { return &f.MovedBindingStopsNewOwner }, true},
 		{"MovedBindingLosesCertificate", func(f *Facts) *Fact { return &f.MovedBindingLosesCertificate }, true},
 		{"AddAndRemoveRefused", func(f *Facts) *Fact { return &f.AddAndRemoveRefused }, false},
+		{"SeveralPathsRefused", func(f *Facts) *Fact { return &f.SeveralPathsRefused }, false},
 		{"SiteStopShutsCoreApps", func(f *Facts) *Fact { return &f.SiteStopShutsCoreApps }, true},
 		{"CommitRestartsCoreApps", func(f *Facts) *Fact { return &f.CommitRestartsCoreApps }, true},
 		{"OwnSiteCommitRotates", func(f *Facts) *Fact { return &f.OwnSiteCommitRotates }, true},

@@ -123,6 +123,26 @@ func TestTwoCommitsAreRefusedUnlessAccepted(t *testing.T) {
 	assert.Equal(t, 2, b.switched[len(b.switched)-1].Commits)
 }
 
+func TestRootSwapInTwoCommitsIsRefusedUnlessAccepted(t *testing.T) {
+	s := setting{strategy: iis.StrategyRootSwap, mode: iis.Classic}.with(iis.FactsWith("SeveralPathsRefused"))
+	b := s.opened(t)
+	b.app.Accept.TwoCommits = false
+	stops, _ := b.check(t, abswap.CheckRequest{})
+	assert.Contains(t, stops, "TwoCommits")
+	before := configuration(t, b.srv)
+	err := b.sw.Activate(t.Context(), b.green)
+	assert.ErrorContains(t, err, "TwoCommits")
+	assert.NotErrorIs(t, err, abswap.ErrUnknownOutcome)
+	assert.Equal(t, before, configuration(t, b.srv))
+	b.assertLive(t, "blue")
+	b.app.Accept.TwoCommits = true
+	stops, _ = b.check(t, abswap.CheckRequest{})
+	assert.NotContains(t, stops, "TwoCommits")
+	require.NoError(t, b.sw.Activate(t.Context(), b.green))
+	b.assertLive(t, "green")
+	assert.Equal(t, 2, b.switched[len(b.switched)-1].Commits)
+}
+
 // TestNotInForce has a commit that is saved and never comes into force: nobody knows, and nobody says that it is done.
 func TestNotInForce(t *testing.T) {
 	s := setting{strategy: iis.StrategyRootSwap, mode: iis.Classic}.with(iis.FactsWith(""))

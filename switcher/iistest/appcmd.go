@@ -399,11 +399,14 @@ func (f *file) section(path string) (cursor, error) {
 
 // changeAll applies the property arguments left, in their order, below the place that at finds.
 func (r *run) changeAll(f *file, at cursor) (cursor, error) {
-	add, remove := false, false
+	add, remove, paths := false, false, 0
 	for _, p := range r.params {
 		add, remove = add || p.op == '+', remove || p.op == '-'
+		if p.op == 0 && strings.Contains(p.path, "[") {
+			paths++
+		}
 	}
-	if add && remove && r.s.q.AddAndRemoveRefused == On {
+	if add && remove && r.s.q.AddAndRemoveRefused == On || paths > 1 && r.s.q.SeveralPathsRefused == On {
 		return at, badValue()
 	}
 	for _, p := range r.params {

@@ -185,7 +185,9 @@ func TestFarmForgetsWithItsWorkerProcess(t *testing.T) {
 	require.NoError(t, w.SetState("F", "blue.local", "GracefulStop"))
 	before := w.pool("Front").Workers[0].PID
 	w.must("recycle", "apppool", "Front")
-	w.eventually("a new worker process serves", func() bool { return w.get("http://www.example.test/").status == 200 && w.member("blue.local").State == "Active" })
+	w.eventually("a new worker process serves", func() bool {
+		return w.get("http://www.example.test/").status == 200 && w.member("blue.local").State == "Active"
+	})
 	assert.Zero(t, w.member("blue.local").Current, "the old process has the request, the new one does not know")
 	assert.Equal(t, before, w.pool("Front").Workers[0].PID, "the old process finishes")
 	w.letGo("old")

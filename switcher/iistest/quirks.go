@@ -51,6 +51,9 @@ type Quirks struct {
 	// AddAndRemoveRefused: one set command that adds to collections and removes from them is refused with exit 87. Each half is documented,
 	// the combination is not; Best is Off.
 	AddAndRemoveRefused Switch
+	// SeveralPathsRefused: one set command that sets attributes of several elements, each by its path, is refused with exit 87. One such path
+	// is documented, several for one section are inferred from that; Best is Off.
+	SeveralPathsRefused Switch
 	// SuccessLineBeforeCommit: the success line is printed before the commit, so that it stands before the error of a failed one. Seen in two
 	// projects' logs; Best is On.
 	SuccessLineBeforeCommit Switch
@@ -129,6 +132,7 @@ func Table() []Quirk {
 		{"PoolChangeCuts", false, "inferred the other way", func(q *Quirks) *Switch { return &q.PoolChangeCuts }},
 		{"AlreadyInStateFails", true, "reported for pools; the exit codes are unverified", func(q *Quirks) *Switch { return &q.AlreadyInStateFails }},
 		{"AddAndRemoveRefused", false, "inferred: each half is documented", func(q *Quirks) *Switch { return &q.AddAndRemoveRefused }},
+		{"SeveralPathsRefused", false, "inferred: one path is documented", func(q *Quirks) *Switch { return &q.SeveralPathsRefused }},
 		{"SuccessLineBeforeCommit", true, "seen in two projects' logs", func(q *Quirks) *Switch { return &q.SuccessLineBeforeCommit }},
 		{"EmptyListFails", true, "reported by a clone; both seen for requests", func(q *Quirks) *Switch { return &q.EmptyListFails }},
 		{"SiteStopShutsCoreApps", true, "reported once, and so reads the module's code", func(q *Quirks) *Switch { return &q.SiteStopShutsCoreApps }},

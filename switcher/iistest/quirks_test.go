@@ -114,6 +114,19 @@ var scenarios = map[string]scenario{
 		}
 		return exit != 0
 	}},
+	"SeveralPathsRefused": {happens: func(t *testing.T, w *world) bool {
+		before := w.config()
+		_, exit := w.run("set", "config", "-section:system.applicationHost/sites", "/[name='Public'].[path='/'].applicationPool:B",
+			"/[name='Public'].[path='/'].[path='/'].physicalPath:"+w.folder+"/v2", "/commit:apphost")
+		if exit != 0 {
+			assert.Equal(t, uint32(87), exit)
+			assert.Equal(t, before, w.config())
+			w.must("set", "app", "Public/", "/applicationPool:B")
+			w.must("set", "vdir", "Public/", "/physicalPath:"+w.folder+"/v2")
+		}
+		assert.Equal(t, "v2", w.get(public).release)
+		return exit != 0
+	}},
 	"SuccessLineBeforeCommit": {happens: func(t *testing.T, w *world) bool {
 		w.Inject(iistest.Fault{Kind: iistest.SharingViolation})
 		out, exit := w.run("set", "app", "Public/", "/applicationPool:B")
