@@ -1,0 +1,6 @@
+package sockets
+
+var (
+	ParseProc = parseProc
+	ParseRows = parseRows
+)
