@@ -83,7 +83,7 @@ func (s *shell) Call(ctx context.Context, line []byte) ([]byte, error) {
 		err = belongs(answer, line)
 	}
 	if err != nil {
-		err = multi.Join(err, s.now.end())
+		err = s.now.because(err)
 		s.now = nil
 		return nil, fmt.Errorf("PowerShell %q: %w", s.path, err)
 	}
@@ -150,7 +150,7 @@ func begin(ctx context.Context, path string, limit time.Duration) (*process, err
 		err = ready(hello)
 	}
 	if err != nil {
-		return nil, multi.Join(err, p.end())
+		return nil, p.because(err)
 	}
 	return p, nil
 }
@@ -201,7 +201,7 @@ func (p *process) next(ctx context.Context, limit time.Duration) ([]byte, error)
 	case line := <-p.lines:
 		return line, nil
 	case <-p.done:
-		return nil, fmt.Errorf("it has ended: %s", p.err.text())
+		return nil, errEnded
 	case <-t.C:
 		return nil, fmt.Errorf("no answer in %s: %w", limit, context.DeadlineExceeded)
 	case <-ctx.Done():
@@ -257,6 +257,18 @@ func (p *process) end() error {
 	<-p.done
 	_ = p.cmd.Wait() // it was killed: how it ended says nothing
 	return err
+}
+
+// errEnded is a process that has ended by itself.
+var errEnded = errors.New("it has ended")
+
+// because ends the process, and adds to err what it has said on stderr if it had ended by itself.
+func (p *process) because(err error) error {
+	kerr := p.end() // after it, all that was said has been read
+	if errors.Is(err, errEnded) {
+		err = fmt.Errorf("%w: %s", err, p.err.text())
+	}
+	return multi.Join(err, kerr)
 }
 
 // tail keeps the end of what is written.
