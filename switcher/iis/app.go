@@ -79,7 +79,7 @@ func (m Mark) want(slot, release string) string {
 type Accept struct {
 	CutOldWork   bool // old work that outlives the application's shutdown time is cut
 	Certificates bool // https bindings are moved, although their certificates may be lost
-	TwoCommits   bool // where IIS refuses to change both sides in one commit, it is done in two: see BindingSwap and RootSwap for what is between them
+	TwoCommits   bool // where IIS refuses to change both sides in one commit, it is done in two, with a gap between them: see BindingSwap
 }
 
 // Switched tells what one Activate did, as probes through the front door saw it.

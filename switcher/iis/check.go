@@ -134,9 +134,9 @@ func (r *RootSwap) Check(ctx context.Context, req abswap.CheckRequest) error {
 			return []error{err}
 		}
 		errs := []error{known("site", site.Name, site.State), r.checkAutoStart(site)}
-		if r.app.Facts.SeveralPathsRefused == Yes && !r.app.Accept.TwoCommits {
+		if r.app.Facts.SeveralPathsRefused == Yes {
 			errs = append(errs, errors.New("IIS here refuses to change pool and folder in one commit (App.Facts.SeveralPathsRefused): "+
-				"App.Accept.TwoCommits allows two"))
+				"another strategy is needed"))
 		}
 		if doors, err := r.publicDoors(site.Bindings); err != nil {
 			errs = append(errs, err)

@@ -123,24 +123,38 @@ func TestTwoCommitsAreRefusedUnlessAccepted(t *testing.T) {
 	assert.Equal(t, 2, b.switched[len(b.switched)-1].Commits)
 }
 
-func TestRootSwapInTwoCommitsIsRefusedUnlessAccepted(t *testing.T) {
+func TestRootSwapNeedsOneCommit(t *testing.T) {
 	s := setting{strategy: iis.StrategyRootSwap, mode: iis.Classic}.with(iis.FactsWith("SeveralPathsRefused"))
 	b := s.opened(t)
-	b.app.Accept.TwoCommits = false
 	stops, _ := b.check(t, abswap.CheckRequest{})
-	assert.Contains(t, stops, "TwoCommits")
+	assert.Contains(t, stops, "in one commit")
 	before := configuration(t, b.srv)
 	err := b.sw.Activate(t.Context(), b.green)
-	assert.ErrorContains(t, err, "TwoCommits")
+	assert.ErrorContains(t, err, "in one commit")
 	assert.NotErrorIs(t, err, abswap.ErrUnknownOutcome)
 	assert.Equal(t, before, configuration(t, b.srv))
 	b.assertLive(t, "blue")
-	b.app.Accept.TwoCommits = true
-	stops, _ = b.check(t, abswap.CheckRequest{})
-	assert.NotContains(t, stops, "TwoCommits")
-	require.NoError(t, b.sw.Activate(t.Context(), b.green))
-	b.assertLive(t, "green")
-	assert.Equal(t, 2, b.switched[len(b.switched)-1].Commits)
+}
+
+// TestOnePathAtATime: what needs no single commit is done in several where one is refused.
+func TestOnePathAtATime(t *testing.T) {
+	s := setting{strategy: iis.StrategySiteToggle, mode: iis.Classic, deploys: true}.with(iis.FactsWith("SeveralPathsRefused"))
+	b, swapper := s.deploying(t)
+	report, err := swapper.Deploy(t.Context(), abswap.Release{ID: "v2"})
+	require.NoError(t, err)
+	assert.Equal(t, abswap.OutcomeSucceeded, report.Outcome)
+	active, err := b.sw.Active(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "green", active)
+	var alone []string
+	for _, c := range b.commands {
+		if strings.Contains(c, "serverAutoStart") && strings.Count(c, "/[name=") == 1 {
+			alone = append(alone, c)
+		}
+	}
+	require.Len(t, alone, 2)
+	assert.Contains(t, alone[0], "MySite-green-live", "better two sites that start at a reboot than none")
+	assert.Contains(t, alone[1], "MySite-blue-live")
 }
 
 // TestNotInForce has a commit that is saved and never comes into force: nobody knows, and nobody says that it is done.

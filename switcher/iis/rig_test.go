@@ -183,10 +183,6 @@ func (s setting) open() (_ *box, err error) {
 		s.accept.TwoCommits = true
 		delay, cost = time.Second, 5*time.Millisecond // or both commits could come into force at one time
 	}
-	if s.quirks.SeveralPathsRefused == iistest.On {
-		s.accept.TwoCommits = true
-		delay = time.Second
-	}
 	scale := s.scale
 	if scale == 0 {
 		scale = 0.001

@@ -29,9 +29,8 @@ type RootSwapConfig struct {
 // The first requests are slow: what IIS warms is an application in a worker process, known by site and path. A staging site warms the
 // process, the code and the caches outside it, not the application that goes live. App.OnSwitch tells the longest wait.
 //
-// That both are changed in one commit is inferred: one path is documented, several in one command are not. Where IIS refuses that,
-// App.Accept.TwoCommits allows two, the pool first; requests that begin between them are answered by the old release in the new pool, and have
-// the application's shutdown time. Without it Activate fails with nothing moved.
+// That both can be changed in one commit is inferred: one path in a command is documented, several are not. Where IIS refuses it, Activate fails
+// with nothing moved; in two commits, a worker process would for a moment have the folder of the other release.
 //
 // Traps: an in-process ASP.NET Core application allows no second one in its worker process, so its staging site must be in a pool of
 // its own; and the commit restarts every ASP.NET Core application on the server that has no disallowRotationOnConfigChange, the live one
@@ -149,9 +148,15 @@ func (r *RootSwap) isOn(w *world, to *Slot) bool {
 }
 
 func (r *RootSwap) move(ctx context.Context, m *move) error {
-	err := r.change(ctx, m, poolAndFolder)
+	err := r.server().change(ctx, &m.seen.Commits, func(ctx context.Context, session *appcmd.Session) (appcmd.Command, bool, error) {
+		w, err := look(ctx, session)
+		if err != nil {
+			return appcmd.Command{}, false, err
+		}
+		return r.commit(w, m.to)
+	})
 	if refusedForm(err) {
-		err = r.inTwo(ctx, m, err)
+		err = fmt.Errorf("IIS refuses to change pool and folder in one commit, and in two old requests could be cut: another strategy is needed: %w", err)
 	}
 	if err != nil {
 		m.unmoved(ctx, err, func(w *world) bool {
@@ -163,38 +168,8 @@ func (r *RootSwap) move(ctx context.Context, m *move) error {
 	return r.server().startSite(ctx, r.cfg.Site)
 }
 
-// inTwo changes the pool and then the folder, where one commit for both was refused. In the other order the old worker process would have
-// the new folder.
-func (r *RootSwap) inTwo(ctx context.Context, m *move, refused error) error {
-	if !r.app.Accept.TwoCommits {
-		return fmt.Errorf("IIS refuses to change pool and folder in one commit; App.Accept.TwoCommits allows two: %w", refused)
-	}
-	if err := r.change(ctx, m, poolOnly); err != nil {
-		return err
-	}
-	return r.change(ctx, m, poolAndFolder)
-}
-
-// half says what of the root a commit changes.
-type half int
-
-const (
-	poolAndFolder half = iota
-	poolOnly
-)
-
-func (r *RootSwap) change(ctx context.Context, m *move, h half) error {
-	return r.server().change(ctx, &m.seen.Commits, func(ctx context.Context, session *appcmd.Session) (appcmd.Command, bool, error) {
-		w, err := look(ctx, session)
-		if err != nil {
-			return appcmd.Command{}, false, err
-		}
-		return r.commit(w, m.to, h)
-	})
-}
-
 // commit builds the one that points the public site at the slot.
-func (r *RootSwap) commit(w *world, to *Slot, h half) (cmd appcmd.Command, due bool, err error) {
+func (r *RootSwap) commit(w *world, to *Slot) (cmd appcmd.Command, due bool, err error) {
 	site, now, err := r.live(w)
 	if err != nil {
 		return cmd, false, err
@@ -207,7 +182,7 @@ func (r *RootSwap) commit(w *world, to *Slot, h half) (cmd appcmd.Command, due b
 	if !strings.EqualFold(now.pool, want.pool) {
 		cmd, due = cmd.Set(appcmd.RootApp(site.Name), "applicationPool", want.pool), true
 	}
-	if h == poolAndFolder && !sameFolder(now.folder, want.folder) {
+	if !sameFolder(now.folder, want.folder) {
 		cmd, due = cmd.Set(appcmd.RootDir(site.Name), "physicalPath", want.folder), true
 	}
 	return cmd, due, nil

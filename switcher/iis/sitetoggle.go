@@ -125,7 +125,7 @@ func (t *SiteToggle) Activate(ctx context.Context, s abswap.Slot) error {
 			return s, noneIsFine(err)
 		},
 		done: func(w *world, to *Slot) bool {
-			_, due, err := t.autoStart(w, to)
+			_, due, err := t.autoStart(w, to, false)
 			return t.isOn(w, to) && !due && err == nil
 		},
 		ready: t.ready,
@@ -161,9 +161,16 @@ func (t *SiteToggle) ready(w *world, to *Slot) error {
 }
 
 // autoStart builds the commit after which a reboot starts the slot's live site and no other one.
-func (t *SiteToggle) autoStart(w *world, to *Slot) (cmd appcmd.Command, due bool, err error) {
+func (t *SiteToggle) autoStart(w *world, to *Slot, one bool) (cmd appcmd.Command, due bool, err error) {
 	cmd = appcmd.SetConfig("", appcmd.SectionSites)
-	for _, s := range t.slots {
+	slots := t.slots
+	if one { // better two that start than none
+		slots = append([]*Slot{to}, slots...)
+	}
+	for _, s := range slots {
+		if one && due {
+			break
+		}
 		site, err := w.site(s.cfg.Live)
 		if err != nil {
 			return cmd, false, err
@@ -176,13 +183,7 @@ func (t *SiteToggle) autoStart(w *world, to *Slot) (cmd appcmd.Command, due bool
 }
 
 func (t *SiteToggle) commitAutoStart(ctx context.Context, m *move, to *Slot) error {
-	return t.server().change(ctx, &m.seen.Commits, func(ctx context.Context, session *appcmd.Session) (appcmd.Command, bool, error) {
-		w, err := look(ctx, session)
-		if err != nil {
-			return appcmd.Command{}, false, err
-		}
-		return t.autoStart(w, to)
-	})
+	return t.server().changeSplit(ctx, &m.seen.Commits, func(w *world, one bool) (appcmd.Command, bool, error) { return t.autoStart(w, to, one) })
 }
 
 func (t *SiteToggle) move(ctx context.Context, m *move) error {

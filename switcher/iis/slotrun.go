@@ -48,15 +48,11 @@ func (s *Slot) Install(ctx context.Context, r abswap.Release) error {
 			return err
 		}
 	}
-	err = s.server().change(ctx, nil, func(ctx context.Context, session *appcmd.Session) (appcmd.Command, bool, error) {
-		w, err := look(ctx, session)
-		if err == nil {
-			err = s.idle(w)
-		}
-		if err != nil {
+	err = s.server().changeSplit(ctx, nil, func(w *world, one bool) (appcmd.Command, bool, error) {
+		if err := s.idle(w); err != nil {
 			return appcmd.Command{}, false, err
 		}
-		return s.point(w, dir)
+		return s.point(w, dir, one)
 	})
 	if err != nil {
 		return s.errorf("install of release %q: %w", r.ID, err)
@@ -64,8 +60,8 @@ func (s *Slot) Install(ctx context.Context, r abswap.Release) error {
 	return nil
 }
 
-// point builds the commit that gives the slot's sites their folder.
-func (s *Slot) point(w *world, dir string) (cmd appcmd.Command, due bool, err error) {
+// point builds the commit that gives the slot's sites their folder, or with one the first part of it that is due.
+func (s *Slot) point(w *world, dir string, one bool) (cmd appcmd.Command, due bool, err error) {
 	cmd = appcmd.SetConfig("", appcmd.SectionSites)
 	for _, name := range s.sites() {
 		site, err := w.site(name)
@@ -76,10 +72,10 @@ func (s *Slot) point(w *world, dir string) (cmd appcmd.Command, due bool, err er
 		if err != nil {
 			return cmd, false, err
 		}
-		if !sameFolder(r.folder, dir) {
+		if !sameFolder(r.folder, dir) && !(one && due) {
 			cmd, due = cmd.Set(appcmd.RootDir(site.Name), "physicalPath", dir), true
 		}
-		if app, _ := site.Root(); s.cfg.Preload && !app.PreloadEnabled {
+		if app, _ := site.Root(); s.cfg.Preload && !app.PreloadEnabled && !(one && due) {
 			cmd, due = cmd.Set(appcmd.RootApp(site.Name), "preloadEnabled", "true"), true
 		}
 	}

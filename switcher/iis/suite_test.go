@@ -173,6 +173,9 @@ func TestTable(t *testing.T) {
 					if mode == iis.Classic && noRotation {
 						continue
 					}
+					if name == "SeveralPathsRefused" && strategy == iis.StrategyRootSwap {
+						continue // it does not switch at all: TestRootSwapNeedsOneCommit
+					}
 					if !*full && !s.sample((i+j+n)%3 == 0, name) {
 						continue
 					}

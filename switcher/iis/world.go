@@ -144,6 +144,32 @@ func (s *Server) change(ctx context.Context, commits *int, build appcmd.Build) e
 	return explain(err)
 }
 
+// changeSplit is change for a commit that may as well be several. build is asked for all that is due or, where IIS refuses several paths in one
+// command, for one of them after the other.
+func (s *Server) changeSplit(ctx context.Context, commits *int, build func(w *world, one bool) (appcmd.Command, bool, error)) error {
+	run := func(one bool) (due bool, err error) {
+		err = s.change(ctx, commits, func(ctx context.Context, r *appcmd.Session) (cmd appcmd.Command, ok bool, err error) {
+			w, err := look(ctx, r)
+			if err == nil {
+				cmd, due, err = build(w, one)
+			}
+			return cmd, due, err
+		})
+		return due, err
+	}
+	_, err := run(false)
+	if !refusedForm(err) {
+		return err
+	}
+	const most = 100 // of those that are due: somebody may undo them all the time
+	for range most {
+		if due, err := run(true); err != nil || !due {
+			return err
+		}
+	}
+	return fmt.Errorf("another program takes the changes back again and again: %w", err)
+}
+
 // startSite starts the site unless it is started, and waits until IIS says that it is.
 func (s *Server) startSite(ctx context.Context, name string) error {
 	err := s.change(ctx, nil, func(ctx context.Context, r *appcmd.Session) (appcmd.Command, bool, error) {
