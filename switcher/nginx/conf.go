@@ -3,6 +3,7 @@ package nginx
 import (
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
 	"strings"
 )
@@ -178,7 +179,7 @@ func parseDump(text string) []section {
 	}
 	for line := range strings.Lines(text) {
 		rest, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "# configuration file ")
-		if path, colon := strings.CutSuffix(rest, ":"); ok && colon && filepath.IsAbs(path) {
+		if path, colon := strings.CutSuffix(rest, ":"); ok && colon && absolute(path) {
 			flush()
 			all = append(all, section{path: path})
 			continue
@@ -228,7 +229,7 @@ func expand(all []section) ([]directive, error) {
 			}
 			pattern := includePattern(all[0].path, d.args[0])
 			for _, x := range all {
-				if ok, err := filepath.Match(pattern, x.path); err == nil && ok || x.path == pattern {
+				if ok, err := path.Match(pattern, x.path); err == nil && ok || x.path == pattern {
 					inner, err := in(parsed[x.path], depth+1)
 					if err != nil {
 						return nil, err
@@ -244,11 +245,14 @@ func expand(all []section) ([]directive, error) {
 
 // includePattern makes the argument of an include absolute: it counts from the folder of the main file.
 func includePattern(main, arg string) string {
-	if filepath.IsAbs(arg) {
+	if absolute(arg) {
 		return arg
 	}
-	return filepath.Join(filepath.Dir(main), arg)
+	return path.Join(path.Dir(main), arg)
 }
+
+// absolute tells whether a path of a configuration is absolute: they are written as on Unix, wherever this runs.
+func absolute(name string) bool { return path.IsAbs(name) || filepath.IsAbs(name) }
 
 // walk calls f for every directive with those that it lies in, the outermost first.
 func walk(list []directive, f func(d directive, within []directive)) {

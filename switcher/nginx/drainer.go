@@ -27,7 +27,7 @@ func (s *Switcher) InFlight(ctx context.Context, slot abswap.Slot) (abswap.Load,
 	if err := supported(); err != nil {
 		return abswap.Load{}, err
 	}
-	if learned, _ := s.notes.knows(); !learned {
+	if learned, _, _ := s.notes.knows(); !learned {
 		if _, err := s.test(ctx); err != nil {
 			if ctx.Err() != nil {
 				return abswap.Load{}, ctx.Err()
@@ -59,6 +59,10 @@ func (s *Switcher) count(slot string) (abswap.Load, error) {
 	if err := s.readFile(&file); err != nil {
 		return abswap.Load{}, err
 	}
+	table, err := tableOf(master)
+	if err != nil {
+		return abswap.Load{}, err
+	}
 	load := abswap.Load{Evidence: abswap.EvidenceApproximate, Source: "sockets of nginx"}
 	blind := map[uint32]bool{} // users of workers that we may not look into
 	for _, x := range workers {
@@ -79,23 +83,12 @@ func (s *Switcher) count(slot string) (abswap.Load, error) {
 		case err != nil:
 			return abswap.Load{}, err
 		}
-		table, err := tableOf(x.pid)
-		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			return abswap.Load{}, err
-		}
 		load.Requests += s.countIn(sortSockets(table, own), slot, x.quitting && s.mayLead(&file, x, slot))
 	}
 	if len(blind) == 0 {
 		return load, nil
 	}
 	load.Source = "sockets of nginx's user, and old worker processes"
-	table, err := tableOf(master)
-	if err != nil {
-		return abswap.Load{}, err
-	}
 	for _, t := range table {
 		if t.open() && t.inode != 0 && blind[t.user] && t.remote == s.peers[slot] {
 			load.Requests++
@@ -152,7 +145,7 @@ func (s *Switcher) countIn(h held, slot string, old bool) int {
 		return n
 	}
 	n += max(0, h.clients-len(h.upstreams))
-	if _, multiplex := s.notes.knows(); multiplex && h.clients > 0 {
+	if _, multiplex, unseen := s.notes.knows(); multiplex && h.clients > 0 || unseen {
 		n = max(n, 1) // another client's second connection may hide one that is still to come
 	}
 	return n

@@ -167,6 +167,7 @@ func (s *Switcher) replaced(master int, old []worker) error {
 	if err != nil {
 		return err
 	}
+	var table []socket
 	fresh := 0
 	for _, x := range now {
 		if !holds(old, x) {
@@ -178,7 +179,12 @@ func (s *Switcher) replaced(master int, old []worker) error {
 		if !x.quitting {
 			return fmt.Errorf("worker process %d still takes connections by the old configuration", x.pid)
 		}
-		if listening(x) {
+		if table == nil {
+			if table, err = tableOf(master); err != nil {
+				return err
+			}
+		}
+		if listening(x, table) {
 			return fmt.Errorf("worker process %d is shutting down and has not closed its listening sockets yet", x.pid)
 		}
 	}
@@ -190,12 +196,8 @@ func (s *Switcher) replaced(master int, old []worker) error {
 
 // listening tells whether the worker holds a listening socket, as far as we may look. If we may not, its title has to do: nginx sets that
 // an instant before it closes the sockets.
-func listening(x worker) bool {
+func listening(x worker, table []socket) bool {
 	own, err := socketsOf(x.pid)
-	if err != nil {
-		return false
-	}
-	table, err := tableOf(x.pid)
 	if err != nil {
 		return false
 	}
@@ -212,11 +214,14 @@ func (s *Switcher) giveUp(w world, logged int64, err error) error {
 	back := s.putBack(w)
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Patience)
 	defer cancel()
-	if !errors.Is(err, ErrRefused) {
+	refused := errors.Is(err, ErrRefused)
+	if !refused {
 		// It may only be slow, and load the file yet, or have loaded it. A second order, after the first, ends at what is in the file now.
-		err = fmt.Errorf("%w: %w", ErrRefused, err)
 		if rerr := s.reload(ctx, w.master); rerr != nil {
 			return unsure(s.undone(fmt.Errorf("nginx: %w; reload of what was there before: %w", err, rerr), back))
+		}
+		if why := s.refusal(w.master, logged); why != "" {
+			err, refused = fmt.Errorf("%w: %s; %w", ErrRefused, why, err), true
 		}
 	}
 	now, aerr := s.ask(ctx)
@@ -225,9 +230,9 @@ func (s *Switcher) giveUp(w world, logged int64, err error) error {
 		return unsure(s.undone(fmt.Errorf("nginx: %w; afterwards: %w", err, aerr), back))
 	case !now.same(w.mark):
 		return unsure(s.undone(fmt.Errorf("nginx: %w; afterwards the front door answered %q", err, now), back))
-	}
-	if why := s.refusal(w.master, logged); why != "" && !strings.Contains(err.Error(), why) {
-		err = fmt.Errorf("%w: %s", err, why)
+	case !refused:
+		return unsure(s.undone(fmt.Errorf("nginx: it was told to load the configuration, and said nothing that can be read here: %w; "+
+			"it was told to load what was there before", err), back))
 	}
 	return s.undone(fmt.Errorf("nginx: %w", err), back)
 }

@@ -2,6 +2,7 @@ package nginx
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -12,7 +13,8 @@ type notes struct {
 	workers   []generation // alive when last seen
 	log       string       // error log of the main context
 	learned   bool         // the configuration was read
-	multiplex bool         // a client's connection may have more than one to slots, or cannot be seen
+	multiplex bool         // a client's connection may have more than one to slots
+	unseen    bool         // clients may come over what is not TCP
 }
 
 // see notes which slots the workers of w lead to, as far as it can be told, and forgets those that have ended.
@@ -85,42 +87,40 @@ func (n *notes) learn(tree []directive) {
 	defer n.mu.Unlock()
 	n.learned = true
 	walk(tree, func(d directive, within []directive) {
-		if multiplexes(d) {
-			n.multiplex = true
-		}
+		n.multiplex = n.multiplex || multiplexes(d)
+		n.unseen = n.unseen || unseen(d)
 		if d.name == "error_log" && len(within) == 0 && len(d.args) > 0 && filepath.IsAbs(d.args[0]) {
 			n.log = d.args[0]
 		}
 	})
 }
 
-// multiplexes tells whether, by the directive, one connection of a client may stand for several requests at a time or for several to
-// upstream groups, or cannot be seen among those of TCP.
+// multiplexes tells whether, by the directive, one connection of a client may stand for several requests at a time, or for several
+// connections to upstream groups.
 func multiplexes(d directive) bool {
 	switch d.name {
 	case "listen":
-		for _, a := range d.args {
-			if a == "http2" || a == "quic" || a == "spdy" || strings.HasPrefix(a, "unix:") {
-				return true
-			}
-		}
-	case "http2", "http3":
+		return slices.Contains(d.args, "http2") || slices.Contains(d.args, "spdy")
+	case "http2", "ssi":
 		return len(d.args) == 1 && d.args[0] == "on"
 	case "auth_request", "mirror":
 		return len(d.args) == 1 && d.args[0] != "off"
 	case "slice", "add_before_body", "add_after_body":
 		return true
-	case "ssi":
-		return len(d.args) == 1 && d.args[0] == "on"
 	}
 	return false
 }
 
-// knows tells whether the configuration was read, and whether it multiplexes.
-func (n *notes) knows() (learned, multiplex bool) {
+// unseen tells whether, by the directive, clients may come over what is not in the table of TCP sockets.
+func unseen(d directive) bool {
+	return d.name == "listen" && len(d.args) > 0 && (strings.HasPrefix(d.args[0], "unix:") || slices.Contains(d.args, "quic"))
+}
+
+// knows tells whether the configuration was read, whether it multiplexes, and whether it has clients that cannot be seen.
+func (n *notes) knows() (learned, multiplex, unseen bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.learned, n.multiplex
+	return n.learned, n.multiplex, n.unseen
 }
 
 // errorLog is the configured log, or the one that nginx writes.

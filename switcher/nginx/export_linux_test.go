@@ -1,6 +1,9 @@
 package nginx
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // Workers lists the worker processes that take connections, and those that shut down.
 func (s *Switcher) Workers() (taking, quitting []int, err error) {
@@ -21,3 +24,25 @@ func (s *Switcher) Workers() (taking, quitting []int, err error) {
 
 // Ask asks the front door once.
 func (s *Switcher) Ask(ctx context.Context) (Mark, error) { return s.ask(ctx) }
+
+// Accepting tells whether any of these worker processes may still take connections.
+func (s *Switcher) Accepting(pids []int) (bool, error) {
+	master, err := s.master()
+	if err != nil {
+		return false, err
+	}
+	all, err := workersOf(master)
+	if err != nil {
+		return false, err
+	}
+	table, err := tableOf(master)
+	if err != nil {
+		return false, err
+	}
+	for _, x := range all {
+		if slices.Contains(pids, x.pid) && (!x.quitting || listening(x, table)) {
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,6 +54,7 @@ type engine struct {
 	output          bytes.Buffer
 	ended           chan struct{}
 	servers         []*httptest.Server
+	ports           [2]int
 }
 
 // shape changes what the engine is made of before it starts.
@@ -61,7 +63,7 @@ type shape struct {
 	main     string // further directives of the main context
 	location string // of the location, in place of unbuffered
 	server   string // further directives of the server
-	listen   string // parameters of listen
+	http     string // further directives of http; PORT1 and PORT2 are free ports
 }
 
 // unbuffered passes everything on as it comes.
@@ -104,10 +106,18 @@ func start(ctx context.Context, bin string, sh shape) (e *engine, err error) {
 
 // launch writes the configuration with a free port and starts nginx.
 func (e *engine) launch(ctx context.Context, sh shape) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	port, err := freePort()
 	if err != nil {
 		return err
 	}
+	for i := range e.ports {
+		if e.ports[i], err = freePort(); err != nil {
+			return err
+		}
+	}
+	more := strings.NewReplacer("PORT1", strconv.Itoa(e.ports[0]), "PORT2", strconv.Itoa(e.ports[1])).Replace(sh.http)
 	e.front = fmt.Sprintf("http://127.0.0.1:%d", port)
 	e.site.Front, e.cfg.Door = e.front, e.front+"/.abswap-site"
 	cfg := e.cfg
@@ -135,8 +145,9 @@ http {
     client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
     map $http_upgrade $connection_upgrade { default upgrade; '' close; }
     include site.conf;
+    %[4]s
     server {
-        listen 127.0.0.1:%[2]d %[4]s;
+        listen 127.0.0.1:%[2]d;
         %[5]s
         location = /.abswap-site { default_type text/plain; return 200 $abswap_site_mark; }
         location / {
@@ -150,7 +161,7 @@ http {
         }
     }
 }
-`, e.dir, port, sh.main, sh.listen, sh.server, location)
+`, e.dir, port, sh.main, more, sh.server, location)
 	if err := os.WriteFile(e.conf(), []byte(conf), 0o644); err != nil {
 		return err
 	}
@@ -182,15 +193,14 @@ func (e *engine) conf() string { return filepath.Join(e.dir, "conf", "nginx.conf
 // close ends nginx and all else.
 func (e *engine) close() error {
 	if e.cmd != nil && e.cmd.Process != nil {
-		old, _, _ := e.sw.Workers()
-		_, quitting, _ := e.sw.Workers()
+		taking, quitting, _ := e.sw.Workers()
 		_ = e.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-e.ended:
 		case <-time.After(10 * time.Second):
 			_ = e.cmd.Process.Kill()
 			<-e.ended
-			for _, pid := range append(old, quitting...) {
+			for _, pid := range append(taking, quitting...) {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}
@@ -241,18 +251,25 @@ func (e *engine) hup(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(taking) == 2 && !slices.ContainsFunc(taking, func(pid int) bool { return slices.Contains(before, pid) }) {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	for range 3 { // the title changes an instant before the sockets are closed: ask until it is surely so
-		if _, err := e.sw.Ask(ctx); err != nil {
+		fresh := len(taking) > 0 && !slices.Contains(before, taking[0])
+		if accepting, err := e.sw.Accepting(before); err != nil || fresh && !accepting {
 			return err
 		}
-		time.Sleep(5 * time.Millisecond)
+		if err := pause(ctx); err != nil {
+			return err
+		}
 	}
 	return ctx.Err()
+}
+
+// pause is the time between two looks.
+func pause(ctx context.Context) error {
+	select {
+	case <-time.After(5 * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // edit changes the file by hand.
