@@ -193,7 +193,7 @@ func safeName(what, name string) error {
 		switch {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.ContainsRune("-_.:", c):
 		default:
-			return fmt.Errorf("%s %q: character %q is not one of A-Z a-z 0-9 - _ . :", what, name, c)
+			return fmt.Errorf("%s %q: character %q is none of A-Z a-z 0-9 and - _ : and dot", what, name, c)
 		}
 	}
 	return nil

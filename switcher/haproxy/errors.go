@@ -51,7 +51,7 @@ func (e *RefusalError) Is(target error) bool { return target == ErrRefused }
 // Unwrap returns Reason, with abswap.ErrPermanent where trying again cannot help, and errors.ErrUnsupported where this HAProxy cannot do it.
 func (e *RefusalError) Unwrap() []error {
 	switch e.Reason {
-	case ErrNoWorker, ErrNoSession, ErrRefused:
+	case ErrNoWorker, ErrNoSession, ErrDisabled, ErrRefused:
 		return []error{e.Reason}
 	case ErrStaticBalance, ErrUnknownCommand:
 		return []error{e.Reason, errors.ErrUnsupported, abswap.ErrPermanent}

@@ -73,6 +73,7 @@ defaults
     mode http
     option abortonclose
     option http-no-delay
+    option idle-close-on-response
     timeout connect 5s
     timeout client 120s
     timeout server 120s
@@ -171,10 +172,8 @@ func (in *instance) path(name string) string { return filepath.Join(in.dir, name
 // run starts the program and waits until its front door and its socket are open.
 func (in *instance) run(ctx context.Context, master bool) error {
 	args := []string{"-db", "-f", in.path("haproxy.cfg")}
-	socket := in.path("admin.sock")
 	if master {
-		socket = in.path("master.sock")
-		args = []string{"-W", "-S", socket + ",mode,600", "-f", in.path("haproxy.cfg")}
+		args = []string{"-W", "-S", in.path("master.sock") + ",mode,600", "-f", in.path("haproxy.cfg")}
 	}
 	in.runner = exec.Command("haproxy", args...)
 	in.runner.Stdout, in.runner.Stderr, in.runner.WaitDelay = in.log, in.log, 5*time.Second
@@ -266,4 +265,15 @@ func (in *instance) runtime(master bool) haproxy.Runtime {
 		return haproxy.Runtime{Master: in.path("master.sock")}
 	}
 	return haproxy.Runtime{Stats: in.path("admin.sock")}
+}
+
+// worker returns the process that takes commands at the stats socket.
+func (in *instance) worker() (string, error) {
+	text, err := in.say("show info")
+	for line := range strings.Lines(text) {
+		if pid, ok := strings.CutPrefix(line, "Pid: "); ok {
+			return strings.TrimSpace(pid), nil
+		}
+	}
+	return "", errors.Join(err, fmt.Errorf("show info tells no pid: %.100q", text))
 }

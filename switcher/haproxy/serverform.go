@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/internal/multi"
@@ -272,7 +273,12 @@ func (x *ServerSwitcher) shift(ctx context.Context, parts map[string]int, seal s
 	}
 	effect, cancel := x.detached(ctx)
 	defer cancel()
-	err = x.everywhere(effect, func(ctx context.Context, w worker) error { return x.apply(ctx, w, targets) })
+	err = x.everywhere(effect, func(ctx context.Context, w worker) error {
+		if w.old {
+			return x.applyOld(ctx, w, targets)
+		}
+		return x.apply(ctx, w, targets)
+	})
 	if err == nil {
 		return nil
 	}
@@ -350,6 +356,48 @@ func (x *ServerSwitcher) ready(ctx context.Context, parts map[string]int) error 
 		}
 		return nil
 	})
+}
+
+// applyOld is apply in a worker that a reload has made old. Such a one refuses to change states (ErrDisabled): what it was doing it finishes, and
+// it tells each client to make a new connection, which ends at the new worker. So there is nothing to change, but to wait until no client is
+// left that keeps a connection to it without a request: that one could begin a request there.
+func (x *ServerSwitcher) applyOld(ctx context.Context, w worker, targets []target) error {
+	err := x.apply(ctx, w, targets)
+	if !refusedFor(err, ErrDisabled) {
+		return err
+	}
+	info, err := x.rt.read(ctx, w.pid, "show info")
+	if err != nil {
+		return err
+	}
+	clients, err := parseInfo(info, "CurrConns")
+	if err != nil {
+		return err
+	}
+	text, err := x.rt.read(ctx, w.pid, "show sess all")
+	if err != nil {
+		return err
+	}
+	all, err := parseSessions(text)
+	if err != nil {
+		return err
+	}
+	if idle := clients - connections(all); idle > 0 {
+		return fmt.Errorf("old worker %d: %d idle client connection(s) could still bring requests to the old slot", w.pid, idle)
+	}
+	return nil
+}
+
+// connections counts the clients' connections of sessions: several requests may share one.
+func connections(all []session) int {
+	n, seen := 0, map[string]bool{}
+	for _, s := range all {
+		if strings.HasPrefix(s.source, "unix:") || !seen[s.source] { // Unix sockets have one name for all
+			n++
+		}
+		seen[s.source] = true
+	}
+	return n
 }
 
 // apply makes the servers of one worker what they shall be: first those that get something, then those that do not, so that there is no moment
