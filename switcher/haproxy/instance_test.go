@@ -277,3 +277,19 @@ func (in *instance) worker() (string, error) {
 	}
 	return "", errors.Join(err, fmt.Errorf("show info tells no pid: %.100q", text))
 }
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Error(err)
+	}
+	return string(b)
+}

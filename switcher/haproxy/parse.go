@@ -61,7 +61,7 @@ func parseProcesses(text string) (processes, error) {
 			}
 			line, p.failed = before+after, count
 		}
-		fields := strings.Fields(line)
+		fields := strings.Fields(strings.ReplaceAll(line, "[was: ", "[was:")) // what up to 2.4 says of the number of an old worker
 		get := func(name string) string {
 			if i, ok := columns[name]; ok && i < len(fields) {
 				return fields[i]

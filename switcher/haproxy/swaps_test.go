@@ -243,10 +243,15 @@ func (l *load) reload(ctx context.Context, t *testing.T, in *instance, over *ato
 			return
 		}
 		l.reloads++
-		for now := before; now == before; { // a reload that comes while another goes on is lost: wait for its end
+		sent := time.Now()
+		for now := before; now == before; { // one that comes while the master still makes ready is lost, as signals are: send it again
 			if ctx.Err() != nil {
 				assert.NoError(t, errors.New("the reload does not come to its end"), in.log)
 				return
+			}
+			if time.Since(sent) > 3*time.Second {
+				sent = time.Now()
+				assert.NoError(t, in.reload())
 			}
 			pause(ctx, 5*time.Millisecond)
 			if now, err = in.worker(); err != nil { // the socket changes hands
