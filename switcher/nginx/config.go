@@ -49,7 +49,7 @@ type Config struct {
 	// those of a slot that was turned off do not. 0: none. With it, locations need proxy_http_version 1.1 and an empty Connection header.
 	Keepalive int
 
-	Patience  time.Duration // how long nginx may take to load a configuration; 0: 30s
+	Patience  time.Duration // how long nginx may take to load a configuration; 0: 20s
 	Probe     time.Duration // of one request to Door; 0: 5s
 	Probes    int           // right answers in a row at Door that prove a switch; 0: 5
 	AcceptCut bool          // Check warns of a worker_shutdown_timeout that cuts old work, instead of refusing
@@ -115,7 +115,7 @@ func New(cfg Config) (*Switcher, error) {
 	if err := multi.Join(errs...); err != nil {
 		return nil, fmt.Errorf("nginx: %w", err)
 	}
-	s.cfg.Patience = orDefault(cfg.Patience, 30*time.Second)
+	s.cfg.Patience = orDefault(cfg.Patience, 20*time.Second)
 	s.cfg.Probe = orDefault(cfg.Probe, 5*time.Second)
 	return s, nil
 }

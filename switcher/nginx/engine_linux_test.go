@@ -288,7 +288,10 @@ func (e *engine) edit(from, to string) error {
 func (e *engine) rig() switchertest.Rig {
 	r := e.site.Rig()
 	r.Switcher, r.Blue, r.Green = e.sw, e.blue, e.green
-	r.Load, r.Patience, r.Settle = 150, 30*time.Second, 200*time.Millisecond
+	r.Load, r.Patience, r.Settle = 100, 30*time.Second, 150*time.Millisecond
+	if *full {
+		r.Load = 600
+	}
 	var turn sync.Mutex
 	r.Disturb = func(ctx context.Context, slot string) error {
 		if slot == "" {
