@@ -212,7 +212,8 @@ func (e *engine) Force(ctx context.Context, s abswap.Slot, how abswap.Force) err
 	return nil
 }
 
-// cut shuts down what a worker carries in a place.
+// cut shuts down what a worker carries in a place: by server, and one by one where there is no server yet, or where the worker is an old one,
+// which refuses the former.
 func (e *engine) cut(ctx context.Context, w worker, p place) error {
 	rows, err := e.stats(ctx, w, p.backend)
 	if err != nil {
@@ -222,21 +223,16 @@ func (e *engine) cut(ctx context.Context, w worker, p place) error {
 		if r.name == backendRow || p.servers != nil && !slices.Contains(p.servers, r.name) {
 			continue
 		}
-		if err := e.rt.order(ctx, w.pid, "shutdown sessions server "+p.backend+"/"+r.name); err != nil {
+		err := e.rt.order(ctx, w.pid, "shutdown sessions server "+p.backend+"/"+r.name)
+		if err != nil && !refusedFor(err, ErrDisabled) {
 			return err
 		}
 	}
-	if p.servers != nil {
-		return nil
-	}
-	all, err := e.sessions(ctx, w, p) // those of the backend that have no server yet
+	all, err := e.sessions(ctx, w, p)
 	if err != nil {
 		return err
 	}
 	for _, x := range all {
-		if x.server != "" {
-			continue
-		}
 		if err := e.rt.order(ctx, w.pid, "shutdown session "+x.id); err != nil && !refusedFor(err, ErrNoSession) {
 			return err
 		}

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/abswap/abswap/switcher/haproxy"
 	"github.com/abswap/abswap/switcher/switchertest"
 )
@@ -40,6 +42,7 @@ type instance struct {
 	front  string // address of the front door
 	site   *switchertest.Site
 	runner *exec.Cmd
+	master bool
 	ended  chan struct{}
 	log    *lockedBuffer
 	apps   []*http.Server
@@ -172,6 +175,7 @@ func (in *instance) path(name string) string { return filepath.Join(in.dir, name
 // run starts the program and waits until its front door and its socket are open.
 func (in *instance) run(ctx context.Context, master bool) error {
 	args := []string{"-db", "-f", in.path("haproxy.cfg")}
+	in.master = master
 	if master {
 		args = []string{"-W", "-S", in.path("master.sock") + ",mode,600", "-f", in.path("haproxy.cfg")}
 	}
@@ -190,7 +194,11 @@ func (in *instance) run(ctx context.Context, master bool) error {
 	for {
 		if conn, err := net.Dial("tcp", in.front); err == nil {
 			_ = conn.Close()
-			if _, err := in.say("show info"); err == nil {
+			_, err := in.say("show info")
+			if err == nil && in.master {
+				_, err = in.ask(in.path("master.sock"), "show proc")
+			}
+			if err == nil {
 				return nil
 			}
 		}
@@ -233,13 +241,20 @@ func (in *instance) close() error {
 
 // say sends a command to the stats socket, as an operator with socat would.
 func (in *instance) say(command string) (string, error) {
-	conn, err := net.Dial("unix", in.path("admin.sock"))
+	return in.ask(in.path("admin.sock"), command)
+}
+
+func (in *instance) ask(socket, command string) (string, error) {
+	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	if _, err := io.WriteString(conn, command+"\n"); err != nil {
+		return "", err
+	}
+	if err := conn.(*net.UnixConn).CloseWrite(); err != nil {
 		return "", err
 	}
 	b, err := io.ReadAll(conn)
@@ -292,4 +307,21 @@ func read(t *testing.T, path string) string {
 		t.Error(err)
 	}
 	return string(b)
+}
+
+// reloaded reloads and waits until another worker has the sockets.
+func (in *instance) reloaded(t *testing.T) {
+	t.Helper()
+	before, err := in.worker()
+	require.NoError(t, err)
+	require.NoError(t, in.reload())
+	again := time.Now()
+	require.Eventually(t, func() bool {
+		if time.Since(again) > 3*time.Second { // a signal that comes while the master still makes ready is lost
+			again = time.Now()
+			_ = in.reload()
+		}
+		now, err := in.worker()
+		return err == nil && now != before
+	}, 20*time.Second, 5*time.Millisecond)
 }

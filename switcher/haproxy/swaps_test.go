@@ -246,7 +246,7 @@ func (l *load) reload(ctx context.Context, t *testing.T, in *instance, over *ato
 		sent := time.Now()
 		for now := before; now == before; { // one that comes while the master still makes ready is lost, as signals are: send it again
 			if ctx.Err() != nil {
-				assert.NoError(t, errors.New("the reload does not come to its end"), in.log)
+				assert.NoError(t, errors.New("the reload does not come to its end"))
 				return
 			}
 			if time.Since(sent) > 3*time.Second {

@@ -1,0 +1,251 @@
+package haproxy_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/internal/multi"
+	"github.com/abswap/abswap/switcher/haproxy"
+	"github.com/abswap/abswap/switcher/switchertest"
+)
+
+// findings are the texts of a Check, errors and warnings apart.
+func findings(err error) (mistakes, warnings []string) {
+	for _, e := range multi.All(err) {
+		if w, ok := errors.AsType[*abswap.Warning](e); ok {
+			warnings = append(warnings, w.Error())
+			continue
+		}
+		mistakes = append(mistakes, e.Error())
+	}
+	return mistakes, warnings
+}
+
+// among asserts that one text of the list has all of these in it.
+func among(t *testing.T, list []string, parts ...string) {
+	t.Helper()
+	for _, text := range list {
+		all := true
+		for _, p := range parts {
+			all = all && strings.Contains(text, p)
+		}
+		if all {
+			return
+		}
+	}
+	assert.Fail(t, "not found", "%q in %q", parts, list)
+}
+
+func begin(t *testing.T, config string) *instance {
+	t.Helper()
+	needHAProxy(t)
+	t.Parallel()
+	in, err := start(t.Context(), config, true)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, in.close()) })
+	return in
+}
+
+func request() abswap.CheckRequest {
+	blue, green := slots()
+	return abswap.CheckRequest{Slots: []abswap.Slot{blue, green}}
+}
+
+func TestCheckOfAMap(t *testing.T) {
+	in := begin(t, mapConfig)
+	cfg := haproxy.MapConfig{Runtime: in.runtime(true), File: in.path("slots.map"), Key: "mysite", Closed: "be_closed",
+		Backends: map[string]string{"blue": "be_blue", "green": "be_green"}}
+	sw, err := haproxy.NewMap(cfg)
+	require.NoError(t, err)
+	assert.NoError(t, sw.Check(t.Context(), request()), "nothing to find")
+
+	require.NoError(t, in.silently("set map "+in.path("slots.map")+" mysite be_green"))
+	mistakes, warnings := findings(sw.Check(t.Context(), request()))
+	assert.Empty(t, mistakes)
+	among(t, warnings, "be_blue", "be_green", "a reload would move the traffic")
+
+	cfg.Backends = map[string]string{"blue": "be_blue", "green": "be_gren"}
+	cfg.Closed, cfg.TCP = "", true
+	wrong, err := haproxy.NewMap(cfg)
+	require.NoError(t, err)
+	req := request()
+	req.Drain.AtDeadline = abswap.HandOver
+	err = wrong.Check(t.Context(), req)
+	mistakes, warnings = findings(err)
+	among(t, mistakes, `"show stat be_gren`, "No such proxy")
+	among(t, mistakes, `leads to "be_green"`, "none of the slots")
+	among(t, mistakes, "mode http", "says tcp")
+	among(t, warnings, "HandOver")
+	assert.ErrorIs(t, err, haproxy.ErrNoBackend)
+	_, green := slots()
+	assert.ErrorIs(t, wrong.Activate(t.Context(), green), haproxy.ErrNoBackend)
+	assert.Contains(t, read(t, in.path("slots.map")), "mysite be_blue", "nothing has changed")
+
+	cfg.Key, cfg.File = "absent", in.path("absent.map")
+	wrong, err = haproxy.NewMap(cfg)
+	require.NoError(t, err)
+	err = wrong.Check(t.Context(), request())
+	assert.ErrorIs(t, err, os.ErrNotExist)
+	assert.ErrorIs(t, err, haproxy.ErrNoMap)
+
+	cfg.Runtime = haproxy.Runtime{Master: in.path("nobody.sock")}
+	wrong, err = haproxy.NewMap(cfg)
+	require.NoError(t, err)
+	assert.Error(t, wrong.Check(t.Context(), request()))
+}
+
+func TestCheckSaysThatASocketOfLessThanAdminIsNotEnough(t *testing.T) {
+	needHAProxy(t)
+	t.Parallel()
+	in, err := start(t.Context(), strings.Replace(mapConfig, "global\n", "global\n    stats socket DIR/operator.sock mode 666 level operator\n", 1), false)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, in.close()) })
+	sw, err := haproxy.NewMap(haproxy.MapConfig{Runtime: haproxy.Runtime{Stats: in.path("operator.sock")}, File: in.path("slots.map"), Key: "mysite",
+		Backends: map[string]string{"blue": "be_blue", "green": "be_green"}})
+	require.NoError(t, err)
+	err = sw.Check(t.Context(), request())
+	assert.ErrorIs(t, err, haproxy.ErrDenied)
+	_, warnings := findings(err)
+	among(t, warnings, "operator.sock", "mode 666")
+}
+
+func TestCheckOfServers(t *testing.T) {
+	config := strings.Replace(serversConfig, "    server green GREEN weight 50\n", "    balance static-rr\n    stick-table type ip size 1k\n    stick on src\n"+
+		"    server green GREEN weight 50 agent-check agent-port 1\n    server stray BLUE\n    server spare BLUE backup\n", 1)
+	in := begin(t, config)
+	cfg := haproxy.ServersConfig{Runtime: in.runtime(true), Backend: "be_site", Slots: map[string][]string{"blue": {"blue"}, "green": {"green"}},
+		StateFile: in.path("no/such/folder/state"), KeepSessions: true}
+	sw, err := haproxy.NewServers(cfg)
+	require.NoError(t, err)
+	req := request()
+	req.Steps = []int{10}
+	err = sw.Check(t.Context(), req)
+	mistakes, warnings := findings(err)
+	among(t, mistakes, "folder of the state file")
+	among(t, mistakes, "be_site/stray belongs to no slot")
+	among(t, mistakes, "static-rr")
+	among(t, warnings, "be_site/green has an agent check")
+	among(t, warnings, "stick table", "nobody counts them")
+	assert.Len(t, mistakes, 3, "the spare one is for when all others are down")
+	assert.ErrorIs(t, err, errors.ErrUnsupported)
+	assert.False(t, sw.Traits().Forgets)
+
+	blue, green := slots()
+	cfg.StateFile = ""
+	sw, err = haproxy.NewServers(cfg)
+	require.NoError(t, err)
+	assert.True(t, sw.Traits().Forgets)
+	err = sw.SetWeights(t.Context(), abswap.Weight{Slot: blue, Part: 30}, abswap.Weight{Slot: green, Part: 70})
+	assert.ErrorIs(t, err, haproxy.ErrStaticBalance)
+
+	cfg.Slots = map[string][]string{"blue": {"blue"}, "green": {"gren", "grn"}}
+	wrong, err := haproxy.NewServers(cfg)
+	require.NoError(t, err)
+	before, err := in.states()
+	require.NoError(t, err)
+	err = wrong.Check(t.Context(), request())
+	assert.ErrorIs(t, err, haproxy.ErrNoServer)
+	mistakes, _ = findings(err)
+	among(t, mistakes, `no server "gren"`)
+	among(t, mistakes, `no server "grn"`)
+	assert.ErrorIs(t, wrong.Activate(t.Context(), green), haproxy.ErrNoServer)
+	cfg.Backend = "be_sit"
+	wrong, err = haproxy.NewServers(cfg)
+	require.NoError(t, err)
+	assert.ErrorIs(t, wrong.Check(t.Context(), request()), haproxy.ErrNoBackend)
+	assert.ErrorIs(t, wrong.Activate(t.Context(), blue), haproxy.ErrNoBackend)
+	after, err := in.states()
+	require.NoError(t, err)
+	assert.Equal(t, before, after, "nothing has changed")
+}
+
+func TestASlotThatIsDownIsNotTurnedOn(t *testing.T) {
+	config := strings.ReplaceAll(serversConfig, " weight 50\n", " weight 50 check inter 50ms fall 1 rise 1\n")
+	in := begin(t, config)
+	rt := in.runtime(true)
+	rt.Patience = 1500 * time.Millisecond
+	sw, err := haproxy.NewServers(haproxy.ServersConfig{Runtime: rt, Backend: "be_site", Slots: map[string][]string{"blue": {"blue"}, "green": {"green"}}})
+	require.NoError(t, err)
+	blue, green := slots()
+	require.NoError(t, sw.Activate(t.Context(), blue))
+	require.NoError(t, in.apps[1].Close()) // green's
+	require.Eventually(t, func() bool {
+		text, err := in.say("show stat be_site 4 -1")
+		return err == nil && strings.Contains(text, "green,0,0,0,") && strings.Contains(text, "L4CON")
+	}, 20*time.Second, 10*time.Millisecond)
+	err = sw.Activate(t.Context(), green)
+	assert.ErrorIs(t, err, abswap.ErrNotReady)
+	assert.NotErrorIs(t, err, abswap.ErrUnknownOutcome)
+	name, err := sw.Active(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "blue", name)
+}
+
+func TestSlotsOfSeveralServersKeepTheirRatio(t *testing.T) {
+	config := strings.Replace(serversConfig, "    server green GREEN weight 50\n", "    server green GREEN weight 50\n    server blue2 BLUE weight 25\n", 1)
+	in := begin(t, config)
+	sw, err := haproxy.NewServers(haproxy.ServersConfig{Runtime: in.runtime(true), Backend: "be_site",
+		Slots: map[string][]string{"blue": {"blue", "blue2"}, "green": {"green"}}, StateFile: in.path("be_site.state")})
+	require.NoError(t, err)
+	blue, green := slots()
+	require.NoError(t, sw.SetWeights(t.Context(), abswap.Weight{Slot: blue, Part: 90}, abswap.Weight{Slot: green, Part: 10}))
+	parts, err := sw.Weights(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, map[string]int{"blue": 90, "green": 10}, parts)
+	require.NoError(t, sw.Activate(t.Context(), blue))
+	for server, weight := range map[string]string{"blue": "50 (initial 50)", "blue2": "25 (initial 25)", "green": "50 (initial 50)"} {
+		text, err := in.say("get weight be_site/" + server)
+		require.NoError(t, err)
+		assert.Equal(t, weight, text, server)
+	}
+	in.reloaded(t)
+	name, err := sw.Active(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "blue", name, "a reload does not turn green on")
+}
+
+// TestALongUploadInAnOldWorkerCounts reloads under an upload, which then only the old worker knows of.
+func TestALongUploadInAnOldWorkerCounts(t *testing.T) {
+	for name, newRig := range map[string]func() (switchertest.Rig, *instance, error){
+		"map":     func() (switchertest.Rig, *instance, error) { return mapRig(t.Context(), true) },
+		"servers": func() (switchertest.Rig, *instance, error) { return serversRig(t.Context(), serversConfig, false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			needHAProxy(t)
+			rig, in, err := newRig()
+			require.NoError(t, err)
+			defer func() { assert.NoError(t, rig.Close()) }()
+			require.NoError(t, rig.Switcher.Activate(t.Context(), rig.Blue))
+			upload, err := rig.Begin(t.Context(), switchertest.KindUpload)
+			require.NoError(t, err)
+			defer upload.Abort()
+			socket, err := rig.Begin(t.Context(), switchertest.KindUpgraded)
+			require.NoError(t, err)
+			defer socket.Abort()
+			in.reloaded(t)
+			in.reloaded(t)
+			require.NoError(t, rig.Switcher.Activate(t.Context(), rig.Green))
+			d := rig.Switcher.(abswap.ForcingDrainer)
+			l, err := d.InFlight(t.Context(), rig.Blue)
+			require.NoError(t, err)
+			assert.Equal(t, abswap.Load{Requests: 1, Upgraded: 1, Evidence: abswap.EvidenceExact, Source: "haproxy counters of 2 worker(s)"}, l)
+			list, err := rig.Switcher.(abswap.ListingDrainer).List(t.Context(), rig.Blue, 10)
+			require.NoError(t, err)
+			require.Len(t, list, 2)
+			assert.Equal(t, "POST", list[0].Method)
+			assert.NoError(t, upload.Step(t.Context()))
+			assert.NoError(t, upload.End(t.Context()))
+			assert.NoError(t, socket.Step(t.Context()))
+			require.NoError(t, d.Force(t.Context(), rig.Blue, abswap.ForceCut))
+			require.NoError(t, rig.Switcher.(abswap.WaitingDrainer).WaitIdle(t.Context(), rig.Blue))
+			assert.Error(t, socket.Step(t.Context()), "it was cut, in the old worker")
+		})
+	}
+}
