@@ -103,7 +103,7 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/healthz" {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if strings.HasSuffix(a.release, sickSuffix) && a.worked > 20 {
+		if strings.HasSuffix(a.release, sickSuffix) && a.worked > 3 {
 			http.Error(w, "out of memory, soon", http.StatusInternalServerError)
 		}
 		return

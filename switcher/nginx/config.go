@@ -24,7 +24,7 @@ type Config struct {
 	Name string
 
 	// Slots are the addresses of the slots by name, as nginx reaches them: "127.0.0.1:5001", "[::1]:5002". At least two, no two alike.
-	// A name is of A-Z a-z 0-9 . _ -. Addresses are numbers, since connections to them are counted. Required.
+	// A name is of A-Z a-z 0-9 . _ - with a letter or a digit first. Addresses are numbers, since connections to them are counted. Required.
 	Slots map[string]string
 
 	// Include is the absolute path of the file that belongs to the Switcher: it is replaced as a whole. nginx.conf includes it once,
@@ -67,6 +67,7 @@ type Switcher struct {
 
 var (
 	_ abswap.WeightedSwitcher = (*Switcher)(nil)
+	_ abswap.SealingSwitcher  = (*Switcher)(nil)
 	_ abswap.TraitsSwitcher   = (*Switcher)(nil)
 	_ abswap.Drainer          = (*Switcher)(nil)
 	_ abswap.Checker          = (*Switcher)(nil)
@@ -74,7 +75,7 @@ var (
 
 var (
 	nameForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
-	slotForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	slotForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 	keyForm  = regexp.MustCompile(`^[A-Za-z0-9_$.:{}-]+$`)
 )
 
@@ -132,7 +133,7 @@ func (c *Config) mistakes() []error {
 	}
 	for name := range c.Slots {
 		if !slotForm.MatchString(name) {
-			add("slot %q: a name is 1 to 64 of A-Z a-z 0-9 . _ -", name)
+			add("slot %q: a name is 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or a digit", name)
 		}
 	}
 	if !filepath.IsAbs(c.Include) {
@@ -196,6 +197,9 @@ func (s *Switcher) variable() string { return "abswap_" + s.cfg.Name }
 
 // upstream names the upstream group of a slot.
 func (s *Switcher) upstream(slot string) string { return s.variable() + "_" + slot }
+
+// nowhere names the upstream group that requests are led to while no slot gets any; it refuses them.
+func nowhere(variable string) string { return variable + "-none" }
 
 // known refuses a slot that the Switcher has not.
 func (s *Switcher) known(slot abswap.Slot) error {

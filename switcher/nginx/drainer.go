@@ -35,35 +35,35 @@ func (s *Switcher) InFlight(ctx context.Context, slot abswap.Slot) (abswap.Load,
 			return abswap.Load{}, fmt.Errorf("nginx: what is in flight in slot %q: %w", slot.Name(), err)
 		}
 	}
-	load, err := s.count(slot.Name())
+	load, _, err := s.count(slot.Name())
 	if err != nil {
 		return abswap.Load{}, fmt.Errorf("nginx: what is in flight in slot %q: %w", slot.Name(), err)
 	}
 	return load, nil
 }
 
-// count reads the sockets of all workers.
-func (s *Switcher) count(slot string) (abswap.Load, error) {
+// count reads the sockets of all workers. coming is the part of the count that the slot may not have seen yet.
+func (s *Switcher) count(slot string) (load abswap.Load, coming int, err error) {
 	master, err := s.master()
 	if err != nil {
-		return abswap.Load{}, err
+		return abswap.Load{}, 0, err
 	}
 	workers, err := workersOf(master)
 	if err != nil {
-		return abswap.Load{}, err
+		return abswap.Load{}, 0, err
 	}
 	if len(workers) == 0 {
-		return abswap.Load{}, fmt.Errorf("%w: process %d has no worker process", ErrNotRunning, master)
+		return abswap.Load{}, 0, fmt.Errorf("%w: process %d has no worker process", ErrNotRunning, master)
 	}
 	var file world
 	if err := s.readFile(&file); err != nil {
-		return abswap.Load{}, err
+		return abswap.Load{}, 0, err
 	}
 	table, err := tableOf(master)
 	if err != nil {
-		return abswap.Load{}, err
+		return abswap.Load{}, 0, err
 	}
-	load := abswap.Load{Evidence: abswap.EvidenceApproximate, Source: "sockets of nginx"}
+	load = abswap.Load{Evidence: abswap.EvidenceApproximate, Source: "sockets of nginx"}
 	blind := map[uint32]bool{} // users of workers that we may not look into
 	for _, x := range workers {
 		own, err := socketsOf(x.pid)
@@ -78,15 +78,18 @@ func (s *Switcher) count(slot string) (abswap.Load, error) {
 			blind[user] = true
 			if x.quitting && s.mayLead(&file, x, slot) {
 				load.Requests++
+				coming++
 			}
 			continue
 		case err != nil:
-			return abswap.Load{}, err
+			return abswap.Load{}, 0, err
 		}
-		load.Requests += s.countIn(sortSockets(table, own), slot, x.quitting && s.mayLead(&file, x, slot))
+		there, more := s.countIn(sortSockets(table, own), slot, x.quitting && s.mayLead(&file, x, slot))
+		load.Requests += there + more
+		coming += more
 	}
 	if len(blind) == 0 {
-		return load, nil
+		return load, coming, nil
 	}
 	load.Source = "sockets of nginx's user, and old worker processes"
 	for _, t := range table {
@@ -94,7 +97,7 @@ func (s *Switcher) count(slot string) (abswap.Load, error) {
 			load.Requests++
 		}
 	}
-	return load, nil
+	return load, coming, nil
 }
 
 // mayLead tells whether the worker's configuration leads to the slot, or may.
@@ -134,19 +137,18 @@ func sortSockets(table []socket, own map[uint64]bool) held {
 }
 
 // countIn counts what one worker has in the slot, and if it is an old one that leads there, what may still come to it.
-func (s *Switcher) countIn(h held, slot string, old bool) int {
-	n := 0
+func (s *Switcher) countIn(h held, slot string, old bool) (there, coming int) {
 	for _, t := range h.upstreams {
 		if t.remote == s.peers[slot] {
-			n++
+			there++
 		}
 	}
 	if !old {
-		return n
+		return there, 0
 	}
-	n += max(0, h.clients-len(h.upstreams))
-	if _, multiplex, unseen := s.notes.knows(); multiplex && h.clients > 0 || unseen {
-		n = max(n, 1) // another client's second connection may hide one that is still to come
+	coming = max(0, h.clients-len(h.upstreams))
+	if _, multiplex, unseen := s.notes.knows(); there+coming == 0 && (multiplex && h.clients > 0 || unseen) {
+		coming = 1 // another client's second connection may hide one that is still to come
 	}
-	return n
+	return there, coming
 }

@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -43,7 +44,7 @@ func (in include) render() string {
 	for _, g := range in.earlier {
 		slots := "*"
 		if g.slots != nil {
-			slots = strings.Join(g.slots, ",")
+			slots = cmp.Or(strings.Join(g.slots, ","), "-")
 		}
 		fmt.Fprintf(&b, "# worker %d %d %s\n", g.pid, g.start, slots)
 	}
@@ -71,7 +72,13 @@ func (in include) body() string {
 			on = append(on, slot)
 		}
 	}
+	if len(on) == 0 {
+		fmt.Fprintf(&b, "upstream %s { server 127.0.0.1:9 down; }\n", nowhere(v))
+	}
 	fmt.Fprintf(&b, "split_clients %q $%s {\n", in.key, v)
+	if len(on) == 0 {
+		fmt.Fprintf(&b, "    * %s;\n", nowhere(v))
+	}
 	for i, slot := range on {
 		part := strconv.Itoa(in.weights[slot]) + "%"
 		if i == len(on)-1 {
@@ -152,7 +159,11 @@ func (in *include) share(split *directive, v string) string {
 			return fmt.Sprintf("line %d is not a part of a split", d.line)
 		}
 		slot, ok := strings.CutPrefix(d.args[0], v+"_")
-		if _, has := in.slots[slot]; !ok || !has {
+		_, has := in.slots[slot]
+		if none := d.args[0] == nowhere(v); none || !ok || !has {
+			if none && d.name == "*" && i == 0 && len(split.block) == 1 {
+				return ""
+			}
 			return fmt.Sprintf("%q is not the upstream group of a slot", d.args[0])
 		}
 		part := left
@@ -188,7 +199,11 @@ func parseEarlier(text string) []generation {
 			continue
 		}
 		g := generation{worker: worker{pid: pid, start: start}}
-		if f[4] != "*" {
+		switch f[4] {
+		case "*":
+		case "-":
+			g.slots = []string{}
+		default:
 			g.slots = strings.Split(f[4], ",")
 		}
 		all = append(all, g)

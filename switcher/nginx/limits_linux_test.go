@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/switcher/nginx"
 	"github.com/abswap/abswap/switcher/switchertest"
 )
 
@@ -173,4 +174,35 @@ func TestHTTP2OnABusyConnection(t *testing.T) {
 	require.NoError(t, longErr)
 	assert.Equal(t, "HTTP/2.0 200 long\n", long)
 	e.counts(t, e.blue, 0)
+}
+
+// A slot is sealed only when nothing can come to it any more, be it over a connection that was opened long before.
+func TestSealWaitsForWhatIsStillToCome(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, shape{config: func(c *nginx.Config) { c.Patience = 500 * time.Millisecond }})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(e.front, "http://"))
+	require.NoError(t, err)
+	defer conn.Close()
+	for range 10 {
+		_, err := e.sw.Ask(t.Context())
+		require.NoError(t, err)
+	}
+	require.NoError(t, e.second(t, nil).Activate(t.Context(), e.green)) // with more patience
+	err = e.sw.Seal(t.Context(), e.blue)
+	require.ErrorContains(t, err, "1 connections of clients in old worker processes may still lead to it")
+	assert.NotErrorIs(t, err, abswap.ErrUnknownOutcome)
+	e.answers(t, "green")
+	require.NoError(t, conn.Close())
+	e.counts(t, e.blue, 0)
+	patient := e.second(t, nil)
+	require.NoError(t, patient.Seal(t.Context(), e.blue))
+	e.answers(t, "green")
+
+	require.NoError(t, patient.Seal(t.Context(), e.green))
+	_, err = patient.Active(t.Context())
+	assert.ErrorIs(t, err, abswap.ErrNoActive)
+	_, err = e.site.Rig().Probe(t.Context())
+	assert.ErrorContains(t, err, "502")
+	require.NoError(t, patient.Activate(t.Context(), e.blue))
+	e.answers(t, "blue")
 }

@@ -12,7 +12,7 @@ var full = flag.Bool("nginx.full", false, "swap 100 times under load, not 5 time
 // TestMain lets more tests run at one time than there are processors: most of their time they wait for nginx.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	if err := flag.Set("test.parallel", "12"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}

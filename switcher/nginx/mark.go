@@ -36,9 +36,9 @@ func (m Mark) same(o Mark) bool {
 	return m.String() == o.String()
 }
 
-// leads lists the slots that get requests.
+// leads lists the slots that get requests. It is not nil.
 func (m Mark) leads() []string {
-	var names []string
+	names := []string{}
 	for _, slot := range slices.Sorted(maps.Keys(m.Weights)) {
 		if m.Weights[slot] > 0 {
 			names = append(names, slot)
@@ -76,7 +76,7 @@ func ParseMark(text string) (Mark, error) {
 	return m, nil
 }
 
-// parseWeights reads SLOT:PART,SLOT:PART with a sum of 100.
+// parseWeights reads SLOT:PART,SLOT:PART with a sum of 100, or of 0 where no slot gets anything.
 func parseWeights(text string) (map[string]int, error) {
 	weights, sum := map[string]int{}, 0
 	for pair := range strings.SplitSeq(text, ",") {
@@ -91,8 +91,8 @@ func parseWeights(text string) (map[string]int, error) {
 		weights[slot] = n
 		sum += n
 	}
-	if sum != 100 {
-		return nil, errors.New("the weights do not sum up to 100")
+	if sum != 100 && sum != 0 {
+		return nil, errors.New("the weights sum up to neither 100 nor 0")
 	}
 	return weights, nil
 }

@@ -138,7 +138,7 @@ func (s *Switcher) reload(ctx context.Context, master int) error {
 func (s *Switcher) confirm(ctx context.Context, w world, want Mark, old []worker, logged int64) error {
 	limit, cancel := context.WithTimeoutCause(ctx, s.cfg.Patience, fmt.Errorf("not in force after %s", s.cfg.Patience))
 	defer cancel()
-	return retry.Do(limit, retry.Policy{First: 5 * time.Millisecond, Max: 25 * time.Millisecond}, func(ctx context.Context) error {
+	return retry.Do(limit, retry.Policy{First: 15 * time.Millisecond, Max: 30 * time.Millisecond}, func(ctx context.Context) error {
 		if err := s.replaced(w.master, old); err != nil {
 			if why := s.refusal(w.master, logged); why != "" {
 				return retry.Stop(fmt.Errorf("%w: %s", ErrRefused, why))

@@ -22,6 +22,10 @@ func TestIncludeIsReadAsItWasWritten(t *testing.T) {
 	f, err := parseInclude("mysite", in.render())
 	require.NoError(t, err)
 	assert.Equal(t, found{in: in, mark: in.mark()}, f)
+	in.weights, in.earlier[0].slots = map[string]int{"blue": 0, "green": 0}, []string{}
+	f, err = parseInclude("mysite", in.render())
+	require.NoError(t, err)
+	assert.Equal(t, found{in: in, mark: in.mark()}, f)
 	_, err = parseInclude("other", in.render())
 	assert.ErrorContains(t, err, `no mark of site "other"`)
 }
@@ -131,14 +135,25 @@ func TestCountIn(t *testing.T) {
 		}
 		return h
 	}
-	assert.Equal(t, 1, sw.countIn(to("blue", "green"), "blue", false))
-	assert.Equal(t, 2, sw.countIn(to("blue", "green"), "blue", true), "the third client's is still to come")
-	assert.Equal(t, 0, sw.countIn(to("green", "green", "green"), "blue", true))
+	count := func(h held, old bool) [2]int {
+		there, coming := sw.countIn(h, "blue", old)
+		return [2]int{there, coming}
+	}
+	assert.Equal(t, [2]int{1, 0}, count(to("blue", "green"), false))
+	assert.Equal(t, [2]int{1, 1}, count(to("blue", "green"), true), "the third client's is still to come")
+	assert.Equal(t, [2]int{0, 0}, count(to("green", "green", "green"), true))
 	sw.notes.learn([]directive{{name: "auth_request", args: []string{"/a"}}})
-	assert.Equal(t, 1, sw.countIn(to("green", "green", "green"), "blue", true), "a client may have two of them")
-	assert.Equal(t, 0, sw.countIn(held{}, "blue", true))
+	assert.Equal(t, [2]int{0, 1}, count(to("green", "green", "green"), true), "a client may have two of them")
+	assert.Equal(t, [2]int{0, 0}, count(held{}, true))
 	sw.notes.learn([]directive{{name: "listen", args: []string{"443", "quic"}}})
-	assert.Equal(t, 1, sw.countIn(held{}, "blue", true), "a client may not be seen")
+	assert.Equal(t, [2]int{0, 1}, count(held{}, true), "a client may not be seen")
+}
+
+func TestShared(t *testing.T) {
+	assert.Equal(t, map[string]int{"a": 0, "b": 75, "c": 25}, without(map[string]int{"a": 60, "b": 30, "c": 10}, "a"))
+	assert.Equal(t, map[string]int{"a": 0, "b": 34, "c": 33, "d": 33}, without(map[string]int{"a": 97, "b": 1, "c": 1, "d": 1}, "a"))
+	assert.Equal(t, map[string]int{"a": 0}, without(map[string]int{"a": 100}, "a"))
+	assert.Equal(t, map[string]int{"a": 0, "b": 100}, without(map[string]int{"b": 100}, "a"))
 }
 
 // includePath is the path of a file of a site.

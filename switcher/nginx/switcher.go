@@ -108,17 +108,26 @@ func (s *Switcher) SetWeights(ctx context.Context, list ...abswap.Weight) error 
 	for _, w := range list {
 		weights[w.Slot.Name()] = w.Part
 	}
-	select {
-	case <-s.turn:
-	case <-ctx.Done():
-		return ctx.Err()
+	done, err := s.begin(ctx)
+	if err != nil {
+		return err
 	}
-	defer func() { s.turn <- struct{}{} }()
+	defer done()
 	w, err := s.look(ctx)
 	if err != nil {
 		return err
 	}
 	return s.move(ctx, w, weights)
+}
+
+// begin waits until nobody else changes something by this Switcher. done is called in the end.
+func (s *Switcher) begin(ctx context.Context) (done func(), err error) {
+	select {
+	case <-s.turn:
+		return func() { s.turn <- struct{}{} }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // world is nginx and the file at one moment.
@@ -255,6 +264,9 @@ func (s *Switcher) inForce(w world) (map[string]int, error) {
 		if route == s.upstream(slot) {
 			return weights, nil
 		}
+	}
+	if len(weights) == 0 && route == nowhere(s.variable()) {
+		return weights, nil
 	}
 	return nil, fmt.Errorf("nginx: the front door says %q and led the request to %q: the file was changed by hand and changed again; "+
 		"reload nginx, or activate a slot", Mark{Name: w.mark.Name, Generation: w.mark.Generation, Digest: w.mark.Digest, Weights: w.mark.Weights}, route)
