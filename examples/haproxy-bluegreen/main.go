@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"sync"
 	"time"
 
 	"github.com/abswap/abswap"
@@ -65,7 +66,20 @@ func swapper(b *balancer, blue, green *site, out io.Writer) (*abswap.Swapper, er
 	}, nil
 }
 
-func run(ctx context.Context, out io.Writer) int {
+// lines takes one line at a time: the deploys tell of themselves while the show goes on.
+type lines struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+func run(ctx context.Context, w io.Writer) int {
+	out := &lines{w: w}
 	if _, err := exec.LookPath("haproxy"); err != nil {
 		fmt.Fprintln(out, "haproxy is not installed; on Debian and Ubuntu: apt-get install haproxy")
 		return exitUnable
