@@ -170,7 +170,7 @@ func TestASlotThatIsDownIsNotTurnedOn(t *testing.T) {
 	config := strings.ReplaceAll(serversConfig, " weight 50\n", " weight 50 check inter 50ms fall 1 rise 1\n")
 	in := begin(t, config)
 	rt := in.runtime(true)
-	rt.Patience = 1500 * time.Millisecond
+	rt.Patience = 3 * time.Second
 	sw, err := haproxy.NewServers(haproxy.ServersConfig{Runtime: rt, Backend: "be_site", Slots: map[string][]string{"blue": {"blue"}, "green": {"green"}}})
 	require.NoError(t, err)
 	blue, green := slots()
@@ -219,6 +219,7 @@ func TestALongUploadInAnOldWorkerCounts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			needHAProxy(t)
+			t.Parallel()
 			rig, in, err := newRig()
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, rig.Close()) }()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -92,13 +93,21 @@ func (e *engine) processes(ctx context.Context) (processes, error) {
 func (e *engine) patient(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, e.rt.Patience, fmt.Errorf("not within %s: %w", e.rt.Patience, context.DeadlineExceeded))
 	defer cancel()
-	return retry.Do(ctx, quick(), func(ctx context.Context) error {
+	var last error // that f had to say, rather than that its time was up
+	err := retry.Do(ctx, quick(), func(ctx context.Context) error {
 		err := f(ctx)
 		if errors.Is(err, abswap.ErrPermanent) {
 			return retry.Stop(err)
 		}
+		if timedOut := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded); !timedOut || last == nil {
+			last = err
+		}
 		return err
 	})
+	if err != nil && last != nil && ctx.Err() != nil {
+		return fmt.Errorf("%w; last: %w", context.Cause(ctx), last)
+	}
+	return err
 }
 
 // current runs f on the worker that takes new connections.

@@ -25,7 +25,7 @@ func scripted(t *testing.T, answer func(command string) string) haproxy.Runtime 
 	t.Helper()
 	var serve sync.WaitGroup
 	t.Cleanup(serve.Wait)
-	return haproxy.Runtime{Stats: "scripted:1", Patience: 200 * time.Millisecond, Timeout: 10 * time.Second,
+	return haproxy.Runtime{Stats: "scripted:1", Patience: 500 * time.Millisecond, Timeout: 10 * time.Second,
 		Dial: func(context.Context, string, string) (net.Conn, error) {
 			ours, theirs := net.Pipe()
 			serve.Go(func() {

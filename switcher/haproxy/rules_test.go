@@ -131,7 +131,7 @@ func check(t *testing.T, newRig switchertest.NewRig, short ...string) {
 			res := r.Try(t.Context(), func(ctx context.Context) (switchertest.Rig, error) {
 				rig, err := newRig(ctx)
 				if !*full {
-					rig.Load = 240
+					rig.Load = 120
 				}
 				return rig, err
 			})
@@ -161,7 +161,7 @@ func TestRulesServers(t *testing.T) {
 	check(t, func(ctx context.Context) (switchertest.Rig, error) {
 		rig, _, err := serversRig(ctx, serversConfig, false)
 		return rig, err
-	})
+	}, "S1/", "S2/nothing", "S3/upload", "S4/weights", "S4/context", "S4/concurrent", "S5/", "S6/", "D1/counts", "D1/old", "D1/zero", "D2/exact", "D3/cut", "W1/")
 }
 
 func TestRulesServersKeepingSessions(t *testing.T) {
