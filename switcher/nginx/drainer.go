@@ -68,7 +68,7 @@ func (s *Switcher) count(slot string) (load abswap.Load, coming int, err error) 
 	for _, x := range workers {
 		own, err := socketsOf(x.pid)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case gone(err):
 			continue // it has ended
 		case errors.Is(err, fs.ErrPermission):
 			user, err := userOf(x.pid)

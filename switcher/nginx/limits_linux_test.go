@@ -179,7 +179,7 @@ func TestHTTP2OnABusyConnection(t *testing.T) {
 // A slot is sealed only when nothing can come to it any more, be it over a connection that was opened long before.
 func TestSealWaitsForWhatIsStillToCome(t *testing.T) {
 	t.Parallel()
-	e := newEngine(t, shape{config: func(c *nginx.Config) { c.Patience = 500 * time.Millisecond }})
+	e := newEngine(t, shape{config: func(c *nginx.Config) { c.Patience = 5 * time.Second }})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(e.front, "http://"))
 	require.NoError(t, err)
 	defer conn.Close()
@@ -187,7 +187,7 @@ func TestSealWaitsForWhatIsStillToCome(t *testing.T) {
 		_, err := e.sw.Ask(t.Context())
 		require.NoError(t, err)
 	}
-	require.NoError(t, e.second(t, nil).Activate(t.Context(), e.green)) // with more patience
+	require.NoError(t, e.sw.Activate(t.Context(), e.green))
 	err = e.sw.Seal(t.Context(), e.blue)
 	require.ErrorContains(t, err, "1 connections of clients in old worker processes may still lead to it")
 	assert.NotErrorIs(t, err, abswap.ErrUnknownOutcome)

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/abswap/abswap"
@@ -163,36 +165,47 @@ func (s *Switcher) replaced(master int, old []worker) error {
 	if err := isMaster(master); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotRunning, err)
 	}
+	var quitting []worker
+	for _, x := range old { // each is looked at by itself: a list of processes may miss one
+		p, err := lookAt(x.pid)
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		switch now, ok := p.asWorker(master); {
+		case !ok || !now.is(x): // another process by now, or one that is just ending
+		case !now.quitting:
+			return fmt.Errorf("worker process %d still takes connections by the old configuration", x.pid)
+		default:
+			quitting = append(quitting, now)
+		}
+	}
 	now, err := workersOf(master)
 	if err != nil {
 		return err
 	}
-	var table []socket
-	fresh := 0
-	for _, x := range now {
-		if !holds(old, x) {
-			if !x.quitting {
-				fresh++
-			}
-			continue
-		}
-		if !x.quitting {
-			return fmt.Errorf("worker process %d still takes connections by the old configuration", x.pid)
-		}
-		if table == nil {
-			if table, err = tableOf(master); err != nil {
-				return err
-			}
-		}
+	if !slices.ContainsFunc(now, func(x worker) bool { return !x.quitting && !holds(old, x) }) {
+		return errors.New("there is no new worker process yet")
+	}
+	if len(quitting) == 0 {
+		return nil
+	}
+	table, err := tableOf(master)
+	if err != nil {
+		return err
+	}
+	for _, x := range quitting {
 		if listening(x, table) {
 			return fmt.Errorf("worker process %d is shutting down and has not closed its listening sockets yet", x.pid)
 		}
 	}
-	if fresh == 0 {
-		return errors.New("there is no new worker process yet")
-	}
 	return nil
 }
+
+// gone tells whether the error says that there is no such process.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) }
 
 // listening tells whether the worker holds a listening socket, as far as we may look. If we may not, its title has to do: nginx sets that
 // an instant before it closes the sockets.
