@@ -32,9 +32,15 @@
 // # What to mind in the configuration
 //
 //   - Nothing but the key leads to the slots' backends (MapSwitcher); each server of the backend belongs to a slot (ServerSwitcher).
+//   - option idle-close-on-response: without it a reload closes connections on which a client may be sending its next request.
+//   - option abortonclose: without it a request counts on after its client has gone away.
 //   - on-marked-down shutdown-sessions cuts what is in a server that is put into maintenance.
 //   - hard-stop-after ends an old worker with all it has: let it be longer than the longest upload, or absent.
 //   - In mode tcp HAProxy decides once per connection: clients that keep theirs stay with the old slot until they close it.
+//
+// An old worker takes changes of a map, but not of servers' states. So after a reload ServerSwitcher's Activate waits until no client keeps an idle
+// connection to an old worker, at most Runtime.Patience, and then returns abswap.ErrUnknownOutcome: by that connection one more request could
+// reach the old slot. MapSwitcher need not wait.
 //
 // Which promises of abswap.Switcher are kept: all of S1 to S6, in both forms, in mode http. Seal is kept by ServerSwitcher, and by MapSwitcher
 // for the active slot if MapConfig.Closed is set. Without ServersConfig.StateFile a reload turns on what the configuration has on, and Traits

@@ -70,7 +70,7 @@ func TestEveryRefusalHasItsError(t *testing.T) {
 // mapOn is a map switcher on a scripted socket.
 func mapOn(t *testing.T, rt haproxy.Runtime, file string) *haproxy.MapSwitcher {
 	t.Helper()
-	sw, err := haproxy.NewMap(haproxy.MapConfig{Runtime: rt, File: file, Key: "mysite", Backends: map[string]string{"blue": "be_blue", "green": "be_green"}})
+	sw, err := haproxy.NewMap(haproxy.MapConfig{Runtime: rt, File: file, Map: "/etc/slots.map", Key: "mysite", Backends: map[string]string{"blue": "be_blue", "green": "be_green"}})
 	require.NoError(t, err)
 	return sw
 }
@@ -149,8 +149,8 @@ func TestWrongNamesAreRefusedBeforeAnythingChanges(t *testing.T) {
 		"show stat be_green 6 -1|garbage\n\n":                                                                             haproxy.ErrBadAnswer,
 		"show stat be_green 6 -1|# pxname,svname,qcur,scur,stat":                                                          haproxy.ErrCutAnswer,
 		"show stat be_green 6 -1|":                                                                                        haproxy.ErrCutAnswer,
-		"get map " + file + " mysite|Unknown map identifier. Please use #<id> or <file>.\n\n":                             haproxy.ErrNoMap,
-		"get map " + file + " mysite|type=str, case=sensitive, found=no\n\n":                                              haproxy.ErrNoKey,
+		"get map /etc/slots.map mysite|Unknown map identifier. Please use #<id> or <file>.\n\n":                           haproxy.ErrNoMap,
+		"get map /etc/slots.map mysite|type=str, case=sensitive, found=no\n\n":                                            haproxy.ErrNoKey,
 	} {
 		command, text, _ := strings.Cut(answer, "|")
 		sw := mapOn(t, scripted(t, func(c string) string {
