@@ -49,6 +49,8 @@ func TestSet(t *testing.T) {
 	assert.ErrorIs(t, arr.StoppingSet{Set: mixed}.Stop(ctx), errors.ErrUnsupported)
 	assert.ErrorIs(t, mixed.Ready(ctx), sick)
 	require.NoError(t, mixed.Start(ctx), "what a member cannot do need not be done")
+	_, err = mixed.Inspect(ctx)
+	assert.ErrorIs(t, err, errors.ErrUnsupported, "that nothing is known is not that nothing is there")
 	require.NoError(t, mixed.Check(ctx, abswap.CheckRequest{}))
 	assert.ErrorIs(t, (&arr.Set{ID: "x"}).Ready(ctx), abswap.ErrNotReady)
 	assert.ErrorContains(t, (&arr.Set{Members: []abswap.Slot{one, one, nil}}).Check(ctx, abswap.CheckRequest{}), "twice")

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -361,84 +360,6 @@ func TestForce(t *testing.T) {
 	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
 	assert.ErrorIs(t, b.sw.Force(t.Context(), b.blue, abswap.ForceCut), abswap.ErrPermanent, "it is live")
 	assert.ErrorIs(t, b.sw.Force(t.Context(), b.green, 9), abswap.ErrPermanent)
-}
-
-// TestDeploysUnderLoad swaps again and again while clients send requests, and long uploads live over two swaps each.
-func TestDeploysUnderLoad(t *testing.T) {
-	swaps := 8
-	if *full {
-		swaps = 50
-	}
-	for _, affinity := range []bool{false, true} {
-		t.Run(fmt.Sprint("affinity ", affinity), func(t *testing.T) {
-			t.Parallel()
-			b := opened(t, setting{affinity: affinity, mode: iistest.CoreInProcess, members: 2})
-			site := b.site(t)
-			rig := site.Rig()
-			require.NoError(t, b.sw.Activate(t.Context(), b.blue))
-			var sent, lost, late atomic.Int64
-			var expect atomic.Pointer[string]
-			ctx, stop := context.WithCancel(t.Context())
-			var wg sync.WaitGroup
-			defer wg.Wait()
-			defer stop()
-			for i := range 6 {
-				probe, done := rig.Probe, func() {}
-				if i%2 == 0 {
-					probe, done = rig.KeepAlive()
-				}
-				wg.Go(func() {
-					defer done()
-					for ctx.Err() == nil {
-						want := expect.Load()
-						got, err := probe(context.WithoutCancel(ctx))
-						sent.Add(1)
-						switch {
-						case err != nil:
-							lost.Add(1)
-							t.Logf("lost: %v", err)
-						case want != nil && want == expect.Load() && got != *want:
-							late.Add(1)
-						}
-					}
-				})
-			}
-			s := &abswap.Swapper{Switcher: b.sw, Slots: []abswap.Slot{b.blue, b.green}, Soak: -1, FrontDoor: b.ask, Retain: -1,
-				Drain: abswap.DrainOptions{Quiet: 60 * time.Millisecond, Poll: 10 * time.Millisecond}}
-			var uploads []switchertest.Work
-			for i := range swaps {
-				to := []string{"green", "blue"}[i%2]
-				upload, err := site.Begin(t.Context(), switchertest.KindUpload)
-				require.NoError(t, err)
-				uploads = append(uploads, upload)
-				expect.Store(nil)
-				require.NoError(t, b.sw.Activate(t.Context(), b.slot(to)))
-				expect.Store(&to)
-				for _, u := range uploads {
-					require.NoError(t, u.Step(t.Context()))
-				}
-				if len(uploads) == 2 { // the older one has lived over two swaps
-					l, err := b.sw.InFlight(t.Context(), b.slot(uploads[0].Slot))
-					require.NoError(t, err)
-					require.NotZero(t, l.Total())
-					require.NoError(t, uploads[0].End(t.Context()), "upload of swap %d", i-1)
-					uploads = uploads[1:]
-				}
-			}
-			for _, u := range uploads {
-				require.NoError(t, u.End(t.Context()))
-			}
-			expect.Store(nil)
-			report, err := s.Swap(t.Context(), b.slot([]string{"green", "blue"}[swaps%2]).Name()) // and once by the engine, with its drain
-			require.NoError(t, err)
-			assert.Equal(t, abswap.OutcomeSucceeded, report.Outcome)
-			stop()
-			wg.Wait()
-			t.Logf("%d swaps, %d requests: %d lost, %d late; %d uploads whole", swaps+1, sent.Load(), lost.Load(), late.Load(), swaps)
-			assert.Zero(t, lost.Load())
-			assert.Zero(t, late.Load())
-		})
-	}
 }
 
 func TestHealthFile(t *testing.T) {

@@ -347,10 +347,11 @@ func (s *Switcher) allowed(v *view, g goal) error {
 	return multi.Join(errs...)
 }
 
-// healthy waits until ARR has all members healthy that shall be open, and returns what it saw then.
+// healthy waits until ARR has all members healthy that shall be open, and returns what it saw then. If ARR is recycled meanwhile it keeps the
+// states that were: this can last long, and no Keeper can work.
 func (s *Switcher) healthy(ctx context.Context, g goal, limit time.Duration) (*view, error) {
 	var last *view
-	err := s.await(ctx, limit, func(v *view) error {
+	err := s.await(ctx, limit, s.keeps(ctx, func(v *view) error {
 		last = v
 		var sick []string
 		for _, x := range g.opens(v) {
@@ -362,7 +363,7 @@ func (s *Switcher) healthy(ctx context.Context, g goal, limit time.Duration) (*v
 			return fmt.Errorf("members %q: ARR has them unhealthy: %w", sick, abswap.ErrNotReady)
 		}
 		return nil
-	})
+	}))
 	return last, err
 }
 
@@ -379,7 +380,7 @@ func (s *Switcher) await(ctx context.Context, limit time.Duration, f func(*view)
 	})
 }
 
-// proof asks the front door.
+// proof asks the front door until it is answered as g wants it. If ARR is recycled meanwhile it keeps the states.
 func (s *Switcher) proof(ctx context.Context, v *view, g goal) error {
 	open := map[string]bool{}
 	for _, x := range g.opens(v) {
@@ -391,15 +392,28 @@ func (s *Switcher) proof(ctx context.Context, v *view, g goal) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.Patience, fmt.Errorf("not in force after %s", s.cfg.Patience))
 	defer cancel()
 	return retry.Do(ctx, retry.Policy{First: 20 * time.Millisecond, Max: s.cfg.Poll}, func(ctx context.Context) error {
-		for range s.cfg.Asks {
-			slot, err := s.cfg.Ask(ctx)
-			if err != nil {
-				return fmt.Errorf("front door: %w", err)
-			}
-			if !open[slot] {
-				return fmt.Errorf("the front door is answered by slot %q", slot)
-			}
+		err := s.answeredBy(ctx, open)
+		if err == nil {
+			return nil
 		}
-		return nil
+		v, lerr := s.look(ctx)
+		if lerr != nil {
+			return multi.Join(err, lerr)
+		}
+		return s.keeps(ctx, func(*view) error { return err })(v)
 	})
+}
+
+// answeredBy wants Config.Asks answers of open slots running.
+func (s *Switcher) answeredBy(ctx context.Context, open map[string]bool) error {
+	for range s.cfg.Asks {
+		slot, err := s.cfg.Ask(ctx)
+		if err != nil {
+			return fmt.Errorf("front door: %w", err)
+		}
+		if !open[slot] {
+			return fmt.Errorf("the front door is answered by slot %q", slot)
+		}
+	}
+	return nil
 }
