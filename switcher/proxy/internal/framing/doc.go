@@ -12,7 +12,5 @@
 //		err := j.Check(ctx, v, framing.Whole)      // and framing.ByteByByte
 //	}
 //
-// The same the other way round: Answers are what an application can answer, AnswerJudge plays the application and the client.
-//
 // The rules are those of RFC 9112 and RFC 9110. Where these let a recipient choose between repairing and refusing, the front door refuses.
 package framing

@@ -262,11 +262,8 @@ func (j *Judge) talk(ctx context.Context, v Vector, raw string, pace Pace) ([]an
 			return out, hungUp, nil
 		}
 		out = append(out, a)
-		if v.Want == Forwarded && !v.Closes && !v.End && len(out) > len(v.Requests) && a.status == 200 {
-			return out, inStep, nil
-		}
-		if len(out) > len(v.Requests)+3 {
-			return out, garble, nil
+		if surplus := len(out) - len(v.Requests); surplus > 1 || surplus == 1 && v.Want == Forwarded {
+			return out, inStep, nil // too many already: no need to wait for an end
 		}
 	}
 }

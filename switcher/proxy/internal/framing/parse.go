@@ -298,8 +298,8 @@ func authority(s string) bool {
 			return false
 		}
 		host, port = "x", strings.TrimPrefix(s[end+1:], ":")
-	} else if i := strings.IndexByte(s, ':'); i >= 0 {
-		host, port = s[:i], s[i+1:]
+	} else if before, after, ok := strings.Cut(s, ":"); ok {
+		host, port = before, after
 	}
 	if port != "" {
 		if n, err := number(port, "0123456789", 10); err != nil || n > 65535 {
