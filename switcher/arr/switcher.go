@@ -115,19 +115,43 @@ func (s *Switcher) Active(ctx context.Context) (string, error) {
 }
 
 // Weights returns the slots' shares of new clients, from the weights and the states that their members have now. A change that this Switcher is
-// just making is waited for, as Active does: in the middle of it both slots are open.
+// just making is waited for, as Active does: in the middle of it both slots are open. When ARR has forgotten the states, because its pool was
+// recycled, both wait for a Keeper, for Config.Grace at most, and then tell what is: so a swap outlives a recycle.
 func (s *Switcher) Weights(ctx context.Context) (map[string]int, error) {
+	for end, again := time.Now().Add(s.cfg.Grace), false; ; again = true {
+		v, w, err := s.between(ctx)
+		if err != nil {
+			return nil, s.errorf("%w", err)
+		}
+		known := w == nil || v.known(w.PIDs) // a second look: a process may have taken over in the middle of the first
+		if w.met(v) || known && again || time.Now().After(end) {
+			return v.parts(s.cfg.slotNames()), nil
+		}
+		if !known {
+			if err := retry.Sleep(ctx, s.cfg.Poll); err != nil {
+				return nil, s.errorf("waiting for a Keeper, since ARR has forgotten states: %w", err)
+			}
+		}
+	}
+}
+
+// between looks between two changes, and at what is wanted.
+func (s *Switcher) between(ctx context.Context) (*view, *wanted, error) {
 	select {
 	case <-s.turn:
 		defer func() { s.turn <- struct{}{} }()
 	case <-ctx.Done():
-		return nil, s.errorf("weights: waiting for a change: %w", context.Cause(ctx))
+		return nil, nil, fmt.Errorf("waiting for a change: %w", context.Cause(ctx))
 	}
 	v, err := s.look(ctx)
 	if err != nil {
-		return nil, s.errorf("%w", err)
+		return nil, nil, err
 	}
-	return v.parts(s.cfg.slotNames()), nil
+	w, err := s.memory.load(s.cfg.Farm)
+	if err != nil { // which keeps states from being changed or kept, and says so there: what is can be told all the same
+		w = nil
+	}
+	return v, w, nil
 }
 
 // Activate makes the slot's members available, waits until ARR has them available and healthy, and only then takes all other slots' members
@@ -303,6 +327,9 @@ func (s *Switcher) change(ctx context.Context, what string, build func(*view) (g
 		return s.errorf("%s: %w", what, err)
 	}
 	defer done()
+	if _, err := s.memory.load(s.cfg.Farm); err != nil { // before anything is waited for
+		return s.errorf("%s: %w", what, err)
+	}
 	v, err := s.look(ctx)
 	if err != nil {
 		return s.errorf("%s: %w", what, err)
