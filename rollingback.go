@@ -11,29 +11,32 @@ import (
 // withdrawing takes a member out that failed in service. One that serves nobody, being unfit, costs no capacity; for one that serves, but was
 // refused by the Gate, the others have to be enough.
 func (r *roll) withdrawing(ctx context.Context, slot Slot) verdict {
+	for try := 1; ; try++ {
+		note, err := r.withdraw(ctx, slot)
+		switch {
+		case err == nil:
+			return verdict{result: ResultOK, note: note}
+		case errors.Is(err, errShort), try == revertTries:
+			return r.stays(err)
+		}
+	}
+}
+
+func (r *roll) withdraw(ctx context.Context, slot Slot) (note string, err error) {
 	if err := r.takeTurn(ctx); err != nil {
-		return failed(err)
+		return "", err
 	}
 	defer r.giveTurn()
 	w, err := r.see(ctx)
 	if err != nil {
-		return failed(err)
+		return "", err
 	}
-	me := w[slot.Name()]
-	if me.Serves() && r.h.stillFit(ctx, slot) == nil {
+	if w[slot.Name()].Serves() && r.h.stillFit(ctx, slot) == nil {
 		if n, missing := r.others(ctx, w, slot.Name(), true); n < r.st.Floor {
-			return r.stays(fmt.Errorf("it stays in service: %w", r.short(n, missing)))
+			return "", fmt.Errorf("it stays in service: %w", r.short(n, missing))
 		}
 	}
-	for try := 1; ; try++ { // also where it is out: an order to put it in had no answer, perhaps
-		note, err := r.order(ctx, slot, false)
-		switch {
-		case err == nil:
-			return verdict{result: ResultOK, note: note}
-		case try == revertTries:
-			return r.stays(err)
-		}
-	}
+	return r.order(ctx, slot, false) // also where it is out: the door's word may be older than our order to put it in
 }
 
 // stays is the verdict on a member that failed and could not be taken out.

@@ -44,27 +44,33 @@ func (r *roll) await(ctx context.Context, d time.Duration, want func(map[string]
 	}
 }
 
-// settle lets an effect land whose call gave err, before anything else is done. It returns err.
+// settle lets an effect land whose call gave err, before anything else is done, unless it was plainly refused. It returns err.
 func (r *roll) settle(err error) error {
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrPermanent) && !errors.Is(err, ErrUnknownSlot) && !errors.Is(err, errors.ErrUnsupported) {
 		_ = retry.Sleep(context.Background(), r.o.Timeouts.settle()) // it cannot end otherwise
 	}
 	return err
 }
 
 // order has the doors take slot out, or put it in, and returns when that was seen. If it is not seen within Timeouts.Settle that is an error,
-// also if the call said yes.
+// also if the call said yes. If the call failed it may be in force by another hand, and our order still on its way: that is waited for.
 func (r *roll) order(ctx context.Context, slot Slot, in bool) (note string, err error) {
 	what, call := "taking it out of service", r.o.Switcher.TakeOut
 	if in {
 		what, call = "putting it into service", r.o.Switcher.PutIn
 	}
 	octx, cancel := within(ctx, r.o.Timeouts.Shift, 30*time.Second)
-	err = call(octx, slot)
+	err = r.settle(call(octx, slot))
 	cancel()
 	done := func(w map[string]Member) bool { return w[slot.Name()].In == in && w[slot.Name()].Out != in }
 	back := context.WithoutCancel(ctx)
-	w, serr := r.await(back, r.o.Timeouts.settle(), done)
+	var w map[string]Member
+	var serr error
+	if err == nil {
+		w, serr = r.await(back, r.o.Timeouts.settle(), done)
+	} else {
+		w, serr = r.see(back)
+	}
 	switch {
 	case serr == nil && done(w) && err != nil:
 		return fmt.Sprintf("%s reported %v, but is in force", what, err), nil
@@ -132,11 +138,11 @@ func (r *roll) short(serving int, missing string) error {
 	return err
 }
 
-// anyOut tells whether another member than m is out because of this roll, so that waiting for it makes sense.
+// anyOut tells whether another member than m is out because of this roll, so that waiting for it makes sense. One that waits itself is not.
 func (r *roll) anyOut(m *memberState) (out bool) {
 	r.do(func() {
 		for _, x := range r.st.members {
-			out = out || x != m && x.inWork()
+			out = out || x != m && x.inWork() && x.phase != MemberTakingOut
 		}
 	})
 	return out

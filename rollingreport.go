@@ -3,6 +3,7 @@ package abswap
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -44,7 +45,7 @@ type MemberReport struct {
 // is -1. ErrNothingToDo if the journal has no such roll.
 func ReadRoll(ctx context.Context, j Journal, id string) (RollReport, error) {
 	if j == nil {
-		return RollReport{}, errors.Join(ErrPermanent, errors.New("no journal to read"))
+		return RollReport{}, fmt.Errorf("no journal to read: %w", ErrPermanent)
 	}
 	st, err := readRoll(ctx, j, id)
 	if err != nil {
