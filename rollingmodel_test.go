@@ -403,6 +403,9 @@ func (w *rollWalk) land() {
 func (w *rollWalk) judge(op, name string, late bool) {
 	m := w.members[name]
 	say := func(format string, args ...any) {
+		if late && w.hit[name] { // it was struck since the order was given
+			return
+		}
 		looked := w.looked
 		if w.sc.rolling.Parallel > 1 { // whose look it was is not known
 			looked = min(looked, w.phaseAt[name]+1)
@@ -498,10 +501,6 @@ func (w *rollWalk) run(t *testing.T) {
 	defer w.mu.Unlock()
 	w.land()
 	w.judgeRest(rep, err)
-}
-
-func (w *rollWalk) faults(fs ...fault) bool {
-	return slices.ContainsFunc(w.plan, func(p faultAt) bool { return slices.Contains(fs, p.f) })
 }
 
 func (w *rollWalk) judgeRest(rep RollReport, err error) {
