@@ -162,6 +162,7 @@ type rollScenario struct {
 	rolling Rolling // the fields that matter
 	begin   func(w *rollWalk)
 	ends    Outcome // without a fault
+	race    bool    // walked with the race detector too, which is slow
 }
 
 // rollWalk is one run of a scenario with its faults.
