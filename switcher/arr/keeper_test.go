@@ -44,6 +44,7 @@ func (b *box) keeper(t *testing.T, cfg arr.Config, every time.Duration) *atomic.
 }
 
 func TestKeeper(t *testing.T) {
+	t.Parallel()
 	b := opened(t, setting{members: 2})
 	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
 	n := b.kept(t, 20*time.Millisecond)
@@ -71,6 +72,7 @@ func TestKeeper(t *testing.T) {
 }
 
 func TestKeeperLeavesWhatServes(t *testing.T) {
+	t.Parallel()
 	b := opened(t, setting{health: `<healthCheck url="http://` + host + `/up.html" interval="00:00:20" timeout="00:33:00" responseMatch="up" />`})
 	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
 	out, exit := b.srv.Appcmd(t.Context(), []string{"stop", "site", "MySite-blue-0"}, nil)

@@ -20,6 +20,7 @@ func (plain) Name() string                  { return "plain" }
 func (p plain) Ready(context.Context) error { return p.err }
 
 func TestSet(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	one, two := fake.NewSlot("one"), fake.NewSlot("two")
 	s := &arr.Set{ID: "blue", Members: []abswap.Slot{one, two}}
