@@ -21,6 +21,7 @@ const (
 	faultOtherDead fault = "other dead"   // the process of a member that is not in work has died
 	faultOtherOut  fault = "hand out"     // another hand takes a member out that is not in work
 	faultHandIn    fault = "hand in"      // another hand puts the member in work into service
+	faultHandHalf  fault = "hand in half" // at one door only
 	faultHandTake  fault = "hand take"    // another hand takes the member in work out
 	faultThisSick  fault = "sick in work" // the member in work is not fit from now on
 )
@@ -347,6 +348,8 @@ func (w *rollWalk) befall(f fault) {
 		strike(other, func(m *fleetMember) { m.door = [2]bool{} })
 	case faultHandIn:
 		strike(this, func(m *fleetMember) { w.open(m, 0, true); w.open(m, 1, true) })
+	case faultHandHalf:
+		strike(this, func(m *fleetMember) { w.open(m, 0, true) })
 	case faultHandTake:
 		strike(this, func(m *fleetMember) { m.door = [2]bool{} })
 	case faultThisSick:
@@ -457,7 +460,7 @@ func (w *rollWalk) possible(c fleetCall) []fault {
 	if c.effect != nil {
 		fs = append(fs, faultLost, faultLate, faultCrash2, faultHalf)
 	}
-	return append(fs, faultCancel, faultOtherDead, faultOtherOut, faultHandIn, faultHandTake, faultThisSick)
+	return append(fs, faultCancel, faultOtherDead, faultOtherOut, faultHandIn, faultHandHalf, faultHandTake, faultThisSick)
 }
 
 // state is what the future depends on, as text.

@@ -79,14 +79,21 @@ func (r *roll) draining(ctx context.Context, m *memberState, slot Slot) verdict 
 	o.Timeout, o.Deadline = 0, m.deadline
 	dctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	lastOut := time.Now()
 	o.OnLoad = func(l Load) {
 		r.do(func() { r.emit(Event{Kind: EventLoad, Phase: MemberDraining, Slot: slot.Name(), Load: l}) })
 		w, err := r.o.members(ctx)
 		if err != nil {
 			return // the next reading asks again
 		}
-		if me := w[slot.Name()]; !me.Out {
+		me := w[slot.Name()]
+		if me.Out {
+			lastOut = time.Now()
+		}
+		if me.In {
 			cancel(fmt.Errorf("%w: %s", errMovedThere, memberText(me)))
+		} else if time.Since(lastOut) > r.o.Timeouts.settle() { // not for a moment, as while a door reloads: such a drain would never end
+			cancel(fmt.Errorf("it is not out of service any more: %s", memberText(me)))
 		} else if n, missing := r.others(ctx, w, slot.Name(), false); n < r.st.Floor && !m.Out {
 			cancel(r.short(n, missing)) // it is as good as it was: better in service than waiting
 		}
@@ -116,12 +123,15 @@ func (r *roll) stopping(ctx context.Context, m *memberState, slot Slot) verdict 
 	if err != nil {
 		return early(err)
 	}
-	if me := w[slot.Name()]; !me.Out {
-		if !again {
-			return moved("%v: %s", errMovedThere, memberText(me))
-		}
-		if _, err := r.order(ctx, slot, false); err != nil {
-			return failed(err)
+	switch me := w[slot.Name()]; {
+	case me.Out:
+	case me.In && (!again || r.h.stillFit(ctx, slot) == nil): // no Stop was ordered, or none was heeded
+		return moved("%v: %s", errMovedThere, memberText(me))
+	default:
+		if note, err := r.order(ctx, slot, false); err != nil {
+			return early(err)
+		} else if !again {
+			return verdict{result: ResultMore, note: joinNotes("a door led new work to it again", note)}
 		}
 	}
 	l, err := r.h.load(ctx, slot)
