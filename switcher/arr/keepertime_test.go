@@ -193,7 +193,7 @@ func TestRecycledWhileItWaits(t *testing.T) {
 	t.Run("for health", func(t *testing.T) {
 		t.Parallel()
 		b := opened(t, setting{health: `<healthCheck url="http://` + host + `/up.html" interval="00:00:20" timeout="00:33:00" responseMatch="up" />`,
-			with: func(c *arr.Config) { c.Patience = 2 * time.Minute }})
+			with: func(c *arr.Config) { c.Patience, c.Settle = 2*time.Minute, 2*time.Second }})
 		require.NoError(t, b.sw.Activate(t.Context(), b.blue))
 		out, exit := b.srv.Appcmd(t.Context(), []string{"stop", "site", "MySite-green-0"}, nil)
 		require.Zero(t, exit, "%s", out)

@@ -37,11 +37,11 @@ func newBad(t *testing.T, how string) bad {
 	path := filepath.Join(t.TempDir(), "powershell")
 	if runtime.GOOS == "windows" {
 		path += ".exe"
-	}
-	if os.Link(own, path) != nil {
 		program, err := os.ReadFile(own)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(path, program, 0o700))
+	} else {
+		require.NoError(t, os.Symlink(own, path)) // a program that was written just now can be busy
 	}
 	bad(path).becomes(t, how)
 	return bad(path)

@@ -97,7 +97,7 @@ func TestRequestHashIsRefused(t *testing.T) {
 func TestUnhealthyMembersDoNotGoLive(t *testing.T) {
 	t.Parallel()
 	b := opened(t, setting{members: 2, health: `<healthCheck url="http://` + host + `/" interval="00:00:20" timeout="00:33:00" />`,
-		with: func(c *arr.Config) { c.Patience = 400 * time.Millisecond }})
+		with: func(c *arr.Config) { c.Patience = 2 * time.Second }})
 	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
 	out, exit := b.srv.Appcmd(t.Context(), []string{"stop", "site", "MySite-green-1"}, nil)
 	require.Zero(t, exit, "%s", out)
