@@ -22,6 +22,7 @@ type link struct {
 	slot   net.Conn
 	cancel context.CancelFunc // of a dial under way
 	wasCut bool
+	over   [2]bool // the directions from the client and from the slot have carried all they will
 
 	broken atomic.Bool // one side broke, or it was cut: both are reset
 }
@@ -108,16 +109,29 @@ func (x *link) through(gen *generation, read []byte) error {
 		x.In.Add(int64(len(read)))
 	}
 	var both sync.WaitGroup
-	both.Go(func() { x.pass(x.client, slot, &x.Out) })
-	x.pass(slot, x.client, &x.In)
+	both.Go(func() { x.pass(fromSlot, x.client, slot, &x.Out) })
+	x.pass(fromClient, slot, x.client, &x.In)
 	both.Wait()
 	return nil
 }
 
+// The directions, as in link.over.
+const (
+	fromClient = iota
+	fromSlot
+)
+
 // pass carries one direction to its end. An end is passed on as that of this direction only. A broken source breaks both sides. If dst is
 // broken the other direction finds that by itself, after what is still on its way there.
-func (x *link) pass(dst, src net.Conn, count *atomic.Int64) {
+//
+// When it has passed on an end it stays and looks whether the source goes away altogether, until the other direction has ended: nobody else
+// would see that, as long as the other side is silent.
+func (x *link) pass(direction int, dst, src net.Conn, count *atomic.Int64) {
 	rerr, werr := x.s.flow.move(dst, src, count)
+	x.mu.Lock()
+	x.over[direction] = true // before the end is passed on: who looks at dst must know where that comes from
+	last := x.over[1-direction]
+	x.mu.Unlock()
 	switch {
 	case werr != nil:
 	case rerr != nil:
@@ -128,6 +142,18 @@ func (x *link) pass(dst, src net.Conn, count *atomic.Int64) {
 		} else {
 			x.breakOff() // this kind of connection has no halves
 		}
+	}
+	if last {
+		dst.SetReadDeadline(past) // the other one only looks
+	}
+	if last || rerr != nil || werr != nil || !gone(src) {
+		return
+	}
+	x.mu.Lock()
+	alone := x.over[1-direction]
+	x.mu.Unlock()
+	if !alone {
+		x.breakOff()
 	}
 }
 
