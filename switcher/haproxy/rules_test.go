@@ -132,7 +132,7 @@ func check(t *testing.T, newRig switchertest.NewRig, short ...string) {
 			res := r.Try(t.Context(), func(ctx context.Context) (switchertest.Rig, error) {
 				rig, err := newRig(ctx)
 				if !*full {
-					rig.Load = 120
+					rig.Load = 80
 				}
 				return rig, err
 			})
