@@ -77,11 +77,12 @@ func (b *balancer) start(ctx context.Context, nodes []nodeAddress) error {
 	if err := l.Close(); err != nil {
 		return err
 	}
-	text := strings.NewReplacer("DIR", b.dir, "FRONT", b.front).Replace(configuration)
+	var text strings.Builder
+	text.WriteString(strings.NewReplacer("DIR", b.dir, "FRONT", b.front).Replace(configuration))
 	for _, n := range nodes {
-		text += fmt.Sprintf("    server %s %s check inter 100ms rise 1 disabled\n", n.Name, n.App)
+		fmt.Fprintf(&text, "    server %s %s check inter 100ms rise 1 disabled\n", n.Name, n.App)
 	}
-	if err := os.WriteFile(b.path("haproxy.cfg"), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(b.path("haproxy.cfg"), []byte(text.String()), 0o600); err != nil {
 		return err
 	}
 	if b.log, err = os.Create(b.path("log")); err != nil {
