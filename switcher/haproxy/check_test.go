@@ -233,18 +233,17 @@ func TestCheckOfServers(t *testing.T) {
 func TestASlotThatIsDownIsNotTurnedOn(t *testing.T) {
 	config := strings.ReplaceAll(serversConfig, " weight 50\n", " weight 50 check inter 50ms fall 1 rise 1\n")
 	in := begin(t, config)
-	rt := in.runtime(true)
-	rt.Patience = 3 * time.Second
-	sw, err := haproxy.NewServers(haproxy.ServersConfig{Runtime: rt, Backend: "be_site", Slots: map[string][]string{"blue": {"blue"}, "green": {"green"}}})
-	require.NoError(t, err)
+	sw := serversOn(t, in.runtime(true))
 	blue, green := slots()
+	hasty := in.runtime(true)
+	hasty.Patience = 5 * time.Second
 	require.NoError(t, sw.Activate(t.Context(), blue))
 	require.NoError(t, in.apps[1].Close()) // green's
 	require.Eventually(t, func() bool {
 		text, err := in.say("show stat be_site 4 -1")
 		return err == nil && strings.Contains(text, "green,0,0,0,") && strings.Contains(text, "L4CON")
 	}, 20*time.Second, 10*time.Millisecond)
-	err = sw.Activate(t.Context(), green)
+	err := serversOn(t, hasty).Activate(t.Context(), green)
 	assert.ErrorIs(t, err, abswap.ErrNotReady)
 	assert.NotErrorIs(t, err, abswap.ErrUnknownOutcome)
 	name, err := sw.Active(t.Context())
