@@ -55,9 +55,8 @@
 //
 // # What is not known
 //
-// Neither IIS nor ARR was at hand when this package was written, nor a PowerShell: the script was parsed by another grammar of that language, and its
-// words were looked up, but it was never run. What ARR does was gathered from documentation, from its schema, and from what others report. Where that
-// leaves something open, see Facts.
+// Neither IIS nor ARR was at hand when this package was written, nor a PowerShell: the script was parsed by another grammar of that language, and never
+// run. What ARR does was gathered from documentation, from its schema, and from what others report. Where that leaves something open, see Facts.
 //
 // # Which promises are kept
 //

@@ -192,8 +192,8 @@ func TestKeeperSeesWhoTakesOverWhileItReads(t *testing.T) {
 func TestRecycledWhileItWaits(t *testing.T) {
 	t.Run("for health", func(t *testing.T) {
 		t.Parallel()
-		b := opened(t, setting{health: `<healthCheck url="http://` + host + `/up.html" interval="00:00:20" timeout="00:33:00" responseMatch="up" />`,
-			with: func(c *arr.Config) { c.Patience, c.Settle = 2*time.Minute, 2*time.Second }})
+		b := opened(t, setting{health: `<healthCheck url="http://` + host + `/up.html" interval="00:03:20" timeout="00:33:00" responseMatch="up" />`, // 0.2 s
+			quirks: iistest.ARRQuirks{FirstTestLater: true}, with: func(c *arr.Config) { c.Patience, c.Settle = 2*time.Minute, 2*time.Second }})
 		require.NoError(t, b.sw.Activate(t.Context(), b.blue))
 		out, exit := b.srv.Appcmd(t.Context(), []string{"stop", "site", "MySite-green-0"}, nil)
 		require.Zero(t, exit, "%s", out)
@@ -208,6 +208,7 @@ func TestRecycledWhileItWaits(t *testing.T) {
 		require.Eventually(t, func() bool { return reads.Load() > 3 }, patience, time.Millisecond, "it waits")
 		require.NoError(t, b.recycle())
 		require.Eventually(t, func() bool { return b.state(t, "green").State == "Inactive" }, patience, time.Millisecond, "who waits keeps")
+		require.Eventually(t, func() bool { return !b.state(t, "green").Healthy }, patience, time.Millisecond, "a new process has it healthy before its first test")
 		require.Empty(t, done, "it still waits")
 		out, exit = b.srv.Appcmd(t.Context(), []string{"start", "site", "MySite-green-0"}, nil)
 		require.Zero(t, exit, "%s", out)

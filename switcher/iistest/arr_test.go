@@ -226,6 +226,19 @@ func TestFarmHealth(t *testing.T) {
 	}
 }
 
+func TestFarmFirstTest(t *testing.T) {
+	t.Parallel()
+	w := newFarm(t, iistest.ARRQuirks{FirstTestLater: true}, "HEALTH", `<healthCheck url="http://www.example.test/up" interval="00:03:20" timeout="00:20:00" />`) // 2 s
+	w.must("stop", "site", "Blue")
+	began := time.Now()
+	w.get("http://www.example.test/")
+	if healthy := w.member("blue.local").Healthy; time.Since(began) < 2*time.Second {
+		assert.True(t, healthy, "nobody has tested it")
+	}
+	w.eventually("after one interval it is tested", func() bool { return !w.member("blue.local").Healthy })
+	assert.GreaterOrEqual(t, time.Since(began), 2*time.Second)
+}
+
 func TestFarmMemberDown(t *testing.T) {
 	t.Parallel()
 	w := newFarm(t, iistest.ARRQuirks{})
