@@ -28,6 +28,7 @@ defaults
     timeout connect 5s
     timeout client 60s
     timeout server 60s
+    timeout check 10s
 frontend fe
     bind FRONT
     default_backend be_shop
@@ -80,7 +81,7 @@ func (b *balancer) start(ctx context.Context, nodes []nodeAddress) error {
 	var text strings.Builder
 	text.WriteString(strings.NewReplacer("DIR", b.dir, "FRONT", b.front).Replace(configuration))
 	for _, n := range nodes {
-		fmt.Fprintf(&text, "    server %s %s check inter 100ms rise 1 disabled\n", n.Name, n.App)
+		fmt.Fprintf(&text, "    server %s %s check inter 500ms fall 20 rise 1 disabled\n", n.Name, n.App)
 	}
 	if err := os.WriteFile(b.path("haproxy.cfg"), []byte(text.String()), 0o600); err != nil {
 		return err

@@ -32,7 +32,7 @@ func startClients(ctx context.Context, fronts []string) *clients {
 		c.wg.Go(func() {
 			tr := &http.Transport{DisableKeepAlives: i < len(fronts)}
 			defer tr.CloseIdleConnections()
-			tick := time.NewTicker(2 * time.Millisecond) // the machines, the balancers and the tool live on this computer too
+			tick := time.NewTicker(5 * time.Millisecond) // the machines, the balancers and the tool live on this computer too
 			defer tick.Stop()
 			for !c.over.Load() && ctx.Err() == nil {
 				c.one(ctx, tr, fronts[i%len(fronts)])

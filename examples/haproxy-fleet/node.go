@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/abswap/abswap"
@@ -28,8 +27,9 @@ const brokenHeader = "X-Broken"
 
 // node is one machine of the fleet, in a process of its own: an agent, and the application that it starts and stops.
 type node struct {
-	name, app string
-	open      atomic.Int64 // requests that the application works on
+	name string
+	port *port
+	open atomic.Int64 // requests that the application works on
 
 	mu      sync.Mutex
 	release abswap.Release // installed
@@ -44,18 +44,15 @@ func runNode(ctx context.Context, name string, in io.Reader, out io.Writer) erro
 	if err != nil {
 		return err
 	}
-	reserve, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := openPort()
 	if err != nil {
-		return err
+		return errors.Join(err, l.Close())
 	}
-	n := &node{name: name, app: reserve.Addr().String()}
-	if err := reserve.Close(); err != nil {
-		return err
-	}
+	n := &node{name: name, port: p}
 	agent := &http.Server{Handler: n.agent()}
 	ended := make(chan error, 1)
 	go func() { ended <- agent.Serve(l) }()
-	if err := json.NewEncoder(out).Encode(nodeAddress{Name: name, Agent: l.Addr().String(), App: n.app}); err != nil {
+	if err := json.NewEncoder(out).Encode(nodeAddress{Name: name, Agent: l.Addr().String(), App: n.address()}); err != nil {
 		return err
 	}
 	ctx, gone := context.WithCancel(ctx)
@@ -64,7 +61,7 @@ func runNode(ctx context.Context, name string, in io.Reader, out io.Writer) erro
 		gone()
 	}()
 	<-ctx.Done()
-	err = errors.Join(n.stop(), agent.Close())
+	err = errors.Join(n.stop(), agent.Close(), p.close())
 	if serr := <-ended; !errors.Is(serr, http.ErrServerClosed) {
 		err = errors.Join(err, serr)
 	}
@@ -81,7 +78,7 @@ func (n *node) agent() http.Handler {
 		})
 	}
 	do("POST /install", n.install)
-	do("POST /start", func(r *http.Request) error { return n.start(r.Context()) })
+	do("POST /start", func(*http.Request) error { n.start(); return nil })
 	do("POST /stop", func(*http.Request) error { return n.stop() })
 	m.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(n.state()) })
 	m.HandleFunc("GET /in-flight", func(w http.ResponseWriter, _ *http.Request) {
@@ -91,10 +88,12 @@ func (n *node) agent() http.Handler {
 	return m
 }
 
+func (n *node) address() string { return n.port.l.Addr().String() }
+
 func (n *node) state() abswap.SlotState {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return abswap.SlotState{Release: n.release.ID, Running: n.server != nil, Address: n.app, Started: n.started}
+	return abswap.SlotState{Release: n.release.ID, Running: n.server != nil, Address: n.address(), Started: n.started}
 }
 
 func (n *node) install(r *http.Request) error {
@@ -111,30 +110,19 @@ func (n *node) install(r *http.Request) error {
 	return rel.Check()
 }
 
-func (n *node) start(ctx context.Context) error {
+func (n *node) start() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.server != nil {
-		return nil
+		return
 	}
-	l, err := net.Listen("tcp", n.app)
-	for ; errors.Is(err, syscall.EADDRINUSE); l, err = net.Listen("tcp", n.app) { // some client has the port for its end of a connection
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	if err != nil {
-		return err
-	}
+	l := n.port.lend()
 	server, ended := &http.Server{Handler: n.application(n.release)}, make(chan struct{})
 	n.server, n.ended, n.started = server, ended, time.Now()
 	go func() {
 		defer close(ended)
 		_ = server.Serve(l)
 	}()
-	return nil
 }
 
 // stop ends the application at once, with all that it works on: who calls it has seen that this is nothing.
