@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -295,6 +296,11 @@ func TestALongUploadInAnOldWorkerCounts(t *testing.T) {
 			defer socket.Abort()
 			in.reloaded(t)
 			in.reloaded(t)
+			require.Eventually(t, func() bool { // the worker between, which has nothing, ends when it comes to it
+				text, err := in.ask(in.path("master.sock"), "show proc")
+				pids, old, _, errParse := haproxy.ParseProcesses(text)
+				return err == nil && errParse == nil && slices.Equal(old, []bool{false, true}) && len(pids) == 2
+			}, 20*time.Second, 5*time.Millisecond)
 			require.NoError(t, rig.Switcher.Activate(t.Context(), rig.Green))
 			d := rig.Switcher.(abswap.ForcingDrainer)
 			l, err := d.InFlight(t.Context(), rig.Blue)
