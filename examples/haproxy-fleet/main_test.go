@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -124,6 +125,42 @@ func TestKilledAtRecords(t *testing.T) {
 	f.out = &told
 	require.NoError(t, f.tool(t.Context(), "", "status", f.dir), "%s", &told)
 	assert.Equal(t, "n1 v3 in service\nn2 v3 in service\nn3 v2 in service\nn4 v2 in service\n", told.String())
+}
+
+// TestReloadsWhileItRolls has another hand reload both HAProxys again and again while a release is rolled out: members that are out stay out, what
+// old workers carry is waited for, and no request is lost.
+func TestReloadsWhileItRolls(t *testing.T) {
+	needHAProxy(t)
+	t.Parallel()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	var out lines
+	f, err := startFleet(t.Context(), self, &out)
+	require.NoError(t, err, "%s", &out)
+	defer func() { assert.NoError(t, f.close()) }()
+	require.NoError(t, f.tool(t.Context(), "", "roll", f.dir, "v1"), "%s", &out)
+	load := startClients(t.Context(), f.fronts())
+	rolled := make(chan error, 1)
+	go func() { rolled <- f.tool(t.Context(), "", "roll", f.dir, "v2") }()
+	reloads, tick := 0, time.NewTicker(700*time.Millisecond)
+	defer tick.Stop()
+	for err = nil; ; {
+		select {
+		case <-tick.C:
+			_, err := say(f.balancers[reloads%2].path("master.sock"), "reload")
+			assert.NoError(t, err)
+			reloads++
+			continue
+		case err = <-rolled:
+		}
+		break
+	}
+	felt := load.stop()
+	t.Logf("%d reloads, %d requests, %d lost", reloads, felt.sent, felt.lost)
+	require.NoError(t, err, "%s", &out)
+	assert.Positive(t, reloads)
+	assert.Zero(t, felt.lost, "%v", felt.first)
+	f.judge(t, "n1 v2, n2 v2, n3 v2, n4 v2", abswap.OutcomeSucceeded, "updated updated updated updated")
 }
 
 // killedAgainAndAgain runs the tool, killed, and then resume, killed, until that comes to its end. It returns how often that was.

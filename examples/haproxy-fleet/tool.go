@@ -78,8 +78,8 @@ func rolling(dir string, open journalOpener, out io.Writer) (*abswap.Rolling, er
 		Journal:    journal,
 		MinServing: floor,
 		// All that follows is short, since this is a show.
-		Bake:     500 * time.Millisecond,
-		Soak:     200 * time.Millisecond,
+		Bake:     300 * time.Millisecond,
+		Soak:     100 * time.Millisecond,
 		Drain:    abswap.DrainOptions{Timeout: time.Minute, Quiet: 100 * time.Millisecond, Poll: 20 * time.Millisecond},
 		Timeouts: abswap.Timeouts{Settle: 300 * time.Millisecond},
 		OnEvent: func(e abswap.Event) {
