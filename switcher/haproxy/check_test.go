@@ -119,7 +119,9 @@ func TestCheckOfAMap(t *testing.T) {
 	cfg.Runtime = haproxy.Runtime{Master: in.path("nobody.sock")}
 	wrong, err = haproxy.NewMap(cfg)
 	require.NoError(t, err)
-	assert.Error(t, wrong.Check(t.Context(), request()))
+	err = wrong.Check(t.Context(), request())
+	assert.ErrorIs(t, err, os.ErrNotExist)
+	assert.ErrorContains(t, err, "not with -S "+in.path("nobody.sock")+" on its command line")
 }
 
 // A master process that reloads refuses connections for a moment, which is no finding. One that is not there is, and soon.
