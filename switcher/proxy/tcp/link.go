@@ -163,6 +163,7 @@ func (x *link) pass(direction int, dst, src net.Conn, count *atomic.Int64) {
 	case werr != nil:
 	case rerr != nil:
 		x.breakOff()
+	case last: // closing both tells it
 	default:
 		if h, ok := dst.(interface{ CloseWrite() error }); ok {
 			h.CloseWrite()
