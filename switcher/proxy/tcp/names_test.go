@@ -20,14 +20,19 @@ import (
 	"github.com/abswap/abswap/switcher/proxy/tcp"
 )
 
-// secret is an application that ends TLS itself, with a certificate for that host, and says its name.
-func secret(t *testing.T, host, name string) string {
+// selfSigned is a certificate for that host.
+func selfSigned(t *testing.T, host string) tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{host}, NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	require.NoError(t, err)
-	cfg := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// secret is an application that ends TLS itself, with a certificate for that host, and says its name.
+func secret(t *testing.T, host, name string) string {
+	cfg := &tls.Config{Certificates: []tls.Certificate{selfSigned(t, host)}}
 	return listen(t, func(c *net.TCPConn) {
 		s := tls.Server(c, cfg)
 		defer s.Close()
