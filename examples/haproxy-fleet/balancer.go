@@ -16,8 +16,10 @@ import (
 
 // configuration is that of each HAProxy. On a server it stands in /etc/haproxy; what the SDK needs of it is the backend, whose servers have the
 // members' names, its state file, and the master's socket, which Debian's service has at /run/haproxy-master.sock. At first nobody is in service.
+// With noreuseport two HAProxys that are given the same port by chance do not share it: the second one is given another.
 const configuration = `
 global
+    noreuseport
     stats socket DIR/admin.sock mode 600 level admin
     stats timeout 10m
 defaults
