@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && slices.Contains([]string{"node", "roll", "resume", "status"}, os.Args[1]) {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, killer(openJournal)))
 	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil { // they wait more than they work
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
