@@ -138,9 +138,7 @@ func (m *measured) committed(command string, _ time.Duration, err error) {
 	}
 	before := m.came("third")
 	for range 40 {
-		if _, err := m.ask(ctx); err != nil && m.commit == nil {
-			m.commit = err
-		}
+		_, _ = m.ask(ctx) // whether any are lost, others look
 	}
 	m.found("S1", m.came("third") > before)
 }
