@@ -192,7 +192,7 @@ func TestKeeperSeesWhoTakesOverWhileItReads(t *testing.T) {
 func TestRecycledWhileItWaits(t *testing.T) {
 	t.Run("for health", func(t *testing.T) {
 		t.Parallel()
-		b := opened(t, setting{health: `<healthCheck url="http://` + host + `/up.html" interval="00:03:20" timeout="00:33:00" responseMatch="up" />`, // 0.2 s
+		b := opened(t, setting{health: `<healthCheck url="http://` + host + `/up.html" interval="00:03:20" timeout="16:40:00" responseMatch="up" />`, // 0.2 s
 			quirks: iistest.ARRQuirks{FirstTestLater: true}, with: func(c *arr.Config) { c.Patience, c.Settle = 2*time.Minute, 2*time.Second }})
 		require.NoError(t, b.sw.Activate(t.Context(), b.blue))
 		out, exit := b.srv.Appcmd(t.Context(), []string{"stop", "site", "MySite-green-0"}, nil)

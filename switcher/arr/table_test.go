@@ -97,7 +97,7 @@ func (m *measured) open(t *testing.T) {
 	s.quirks.FarmCommitForgets = m.Facts.CommitForgetsStates == arr.Yes
 	if m.Way == arr.WayHealthFile {
 		s.members, s.with = 1, nil
-		s.health = `<healthCheck url="http://` + host + `/up.html" interval="00:00:15" timeout="00:33:00" responseMatch="up" />`
+		s.health = `<healthCheck url="http://` + host + `/up.html" interval="00:00:15" timeout="16:40:00" responseMatch="up" />`
 	}
 	m.box = opened(t, s)
 	if m.Way != arr.WayHealthFile {

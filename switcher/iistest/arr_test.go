@@ -203,7 +203,7 @@ func TestFarmHealth(t *testing.T) {
 	t.Parallel()
 	for _, keeps := range []bool{false, true} {
 		w := newFarm(t, iistest.ARRQuirks{ResetKeepsCurrent: keeps},
-			"HEALTH", `<healthCheck url="http://www.example.test/up" interval="00:00:02" timeout="00:00:20" responseMatch="v" />`)
+			"HEALTH", `<healthCheck url="http://www.example.test/up" interval="00:00:02" timeout="00:33:20" responseMatch="v" />`)
 		w.shares(4)
 		w.eventually("tested", func() bool { return w.member("blue.local").Healthy && w.member("green.local").Healthy })
 		require.NoError(t, w.SetState("F", "green.local", "GracefulStop"))

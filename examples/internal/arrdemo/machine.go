@@ -141,7 +141,7 @@ const hostConfig = `<?xml version="1.0" encoding="UTF-8"?>
             <server address="mysite-green"><applicationRequestRouting weight="100" httpPort="8002" /></server>
             <applicationRequestRouting>
                 <loadBalancing algorithm="WeightedRoundRobin" />
-                <healthCheck url="http://HOST/release.txt" interval="00:00:05" timeout="00:16:40" />
+                <healthCheck url="http://HOST/release.txt" interval="00:00:05" timeout="08:20:00" />
                 <protocol timeout="1.00:00:00" bufferChunkedResponses="false" />
             </applicationRequestRouting>
         </webFarm>
