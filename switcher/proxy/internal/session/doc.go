@@ -18,7 +18,8 @@
 //
 // That a sealed generation gets no session any more is up to the routing state, whose second look after entering finds it: the session stays in
 // the table until Begin for another generation ends it there, or EndAll does when the slot is given up. A drain that waits for sessions reads
-// Live, after the routing state leads no new session to the slot: from then on the number only falls.
+// first what is in flight and then Live, after the routing state leads no new session to the slot: a request that entered before may still
+// begin one, and is in flight until then; apart from these the number only falls.
 //
 // On the disk the table is replaced as a whole from time to time, and at Close. After an end without Close, what was begun since the last time
 // is missing there; so for one idle period Live says that its number is not known, and signed cookies that the table lacks are taken as live.
