@@ -80,4 +80,7 @@ func wrap(dst, p []byte) []byte {
 	return append(dst, "\r\n"...)
 }
 
+// chunkRoom is more than what stands around a chunk's data.
+const chunkRoom = 32
+
 const lastChunk = "0\r\n\r\n"

@@ -141,7 +141,8 @@ type Style struct {
 	Chunked  bool   // its body goes in chunks
 	Close    bool   // the connection ends behind it
 	Keep     bool   // an old client must be told that it does not
-	Mark     string // the field by which every answer says who gave it; "": none
+	Mark     string // the field by which every answer says who gave it, in canonical writing; "": none
+	MarkAs   string // how it is written
 	Marked   string // its value
 	Protocol []byte // a 101 changes to it
 }
@@ -186,7 +187,7 @@ func (r *Response) Append(dst, head []byte, s Style) []byte {
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
 	}
 	if s.Mark != "" && r.Status >= 200 || s.Mark != "" && s.Protocol != nil {
-		dst = appendField(dst, s.Mark, s.Marked)
+		dst = appendField(dst, s.MarkAs, s.Marked)
 	}
 	switch {
 	case s.Protocol != nil:
