@@ -191,16 +191,26 @@ func (x *Exchange) dropHead() {
 // connection to the slot is closed or put back, and no goroutine reads the client's body.
 func (x *Exchange) Attempt(gen *Generation, fresh bool) (how Ending, err error) {
 	x.gen, x.heard = gen, false
-	u, err := x.connect(fresh)
-	if err != nil {
-		return x.verdict(Redial), err
+	for {
+		u, kept, err := x.connect(fresh)
+		if err != nil {
+			return x.verdict(Redial), err
+		}
+		how, err := x.through(u, kept, fresh)
+		if err != errStale {
+			return how, err
+		}
 	}
-	how, keep, err := x.carry(u, fresh)
+}
+
+// through is Attempt over one connection. The error is errStale if it turns out that it can carry no request: then nothing has happened.
+func (x *Exchange) through(u *Upstream, kept, fresh bool) (Ending, error) {
+	how, keep, err := x.carry(u, kept, fresh)
 	switch {
 	case x.up.Swap(nil) == nil: // end has closed it
 		u.drop()
 	case keep && how == Done:
-		gen.Target.Put(u, x.shard)
+		x.gen.Target.Put(u, x.shard)
 	default:
 		u.Close()
 		u.drop()
@@ -209,29 +219,30 @@ func (x *Exchange) Attempt(gen *Generation, fresh bool) (how Ending, err error) 
 	return how, err
 }
 
-// connect returns a connection to the slot: a kept one if that is safe for this request, else a fresh one.
-func (x *Exchange) connect(fresh bool) (*Upstream, error) {
+// connect returns a connection to the slot: a kept one if that is safe for this request, else a fresh one. kept says that it still needs a
+// look.
+func (x *Exchange) connect(fresh bool) (u *Upstream, kept bool, err error) {
 	pool := x.gen.Target
 	if !fresh {
 		within := time.Duration(-1)
 		if !x.facts.Idempotent || x.facts.Length != 0 {
 			within = x.conn.srv.cfg.ReuseBefore
 		}
-		if u := pool.Take(within, x.shard); u != nil {
+		if u := pool.take(within, x.shard, false); u != nil {
 			x.attach(u)
-			return u, nil
+			return u, within < 0, nil
 		}
 	}
 	ctx, cancel := context.WithCancel(x.conn.ctx)
 	defer cancel()
 	x.setDial(cancel)
-	u, err := pool.Connect(ctx)
+	u, err = pool.Connect(ctx)
 	x.setDial(nil)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	x.attach(u)
-	return u, nil
+	return u, false, nil
 }
 
 func (x *Exchange) setDial(cancel context.CancelFunc) {
@@ -304,7 +315,7 @@ func (x *Exchange) verdict(how Ending) Ending {
 }
 
 // carry sends the request on and brings the answer back. keep says that the connection to the slot can carry another request.
-func (x *Exchange) carry(u *Upstream, fresh bool) (how Ending, keep bool, err error) {
+func (x *Exchange) carry(u *Upstream, kept, fresh bool) (how Ending, keep bool, err error) {
 	out := getBuffer(false)
 	data := x.req.Append(out.data[:0], x.head, x.conn.sender)
 	async := x.facts.Length != 0 // the body, or a part of it, is still to come
@@ -330,11 +341,14 @@ func (x *Exchange) carry(u *Upstream, fresh bool) (how Ending, keep bool, err er
 		x.beginBody(u)
 	case async:
 		u.SetReadDeadline(time.Now().Add(continueWait))
-		werr, err = u.ask(data)
+		werr, err = u.ask(data, false)
 	default:
-		werr, err = u.ask(data)
+		werr, err = u.ask(data, kept)
 	}
 	putBuffer(out)
+	if err == errStale {
+		return Repeat, false, err
+	}
 	r := getResponse()
 	defer putResponse(r)
 	if err != nil || werr != nil {

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"errors"
 	"io"
 	"net"
 	"syscall"
@@ -16,15 +17,24 @@ type link struct {
 	step  func(fd uintptr) bool
 	out   []byte // of ask: what step has to write first
 	short bool   // of ask: step could not write all of out
+	peek  bool   // of ask: step looks first whether the connection is still quiet
+	one   [1]byte
 	err   error  // of step
 	first []byte // without raw: where the first bytes of something are read to
+
+	flush  func(fd uintptr) bool
+	put    []byte // of Write: what flush has still to write
+	putErr error  // of flush
 }
+
+// errStale is why ask has sent nothing: the other side has closed the connection, or said something unasked.
+var errStale = errors.New("kept connection was closed by the slot")
 
 // open makes l read nc.
 func (l *link) open(nc net.Conn, tls bool) {
 	l.Conn = nc
 	if l.raw = rawConn(nc); l.raw != nil {
-		l.step = l.onReady // made once: a method value is an allocation
+		l.step, l.flush = l.onReady, l.onWritable // made once: a method value is an allocation
 		return
 	}
 	n := 512
@@ -124,10 +134,29 @@ func noProgress(err error) error {
 	return err
 }
 
-// ask writes out and then waits for the first bytes that come back. werr says that not all could be written; there may be something to
-// read all the same.
-func (l *link) ask(out []byte) (werr, err error) {
+// Write writes all of p.
+func (l *link) Write(p []byte) (int, error) {
 	if l.raw == nil {
+		return l.Conn.Write(p)
+	}
+	l.put, l.putErr = p, nil
+	err := l.raw.Write(l.flush)
+	n := len(p) - len(l.put)
+	l.put = nil
+	if err == nil {
+		err = l.putErr
+	}
+	return n, err
+}
+
+// ask writes out and then waits for the first bytes that come back. werr says that not all could be written; there may be something to
+// read all the same. peek says that the connection was kept: where a look shows that it can carry no request, nothing is written, and err is
+// errStale.
+func (l *link) ask(out []byte, peek bool) (werr, err error) {
+	if l.raw == nil {
+		if peek && look(l.Conn) == stale {
+			return nil, errStale
+		}
 		if _, werr = l.Conn.Write(out); werr != nil {
 			return werr, nil
 		}
@@ -135,11 +164,13 @@ func (l *link) ask(out []byte) (werr, err error) {
 	}
 	// The connection is written while its poller is armed for reading already: so the answer cannot be missed, and need not be looked for
 	// before it has come, which would be one more read for each request.
-	l.out, l.short, l.err = out, false, nil
+	l.out, l.short, l.err, l.peek = out, false, nil, peek
 	err = l.raw.Read(l.step)
 	rest := l.out
 	l.out = nil
 	switch {
+	case l.err == errStale:
+		return nil, errStale
 	case err != nil && rest == nil: // all is written
 		return nil, err
 	case err != nil:
@@ -149,7 +180,7 @@ func (l *link) ask(out []byte) (werr, err error) {
 	case l.err != nil:
 		return l.err, nil
 	}
-	if _, werr = l.Conn.Write(rest); werr != nil {
+	if _, werr = l.Write(rest); werr != nil {
 		return werr, nil
 	}
 	return nil, l.fill(false)

@@ -106,20 +106,27 @@ func (s *poolShard) expire() {
 	}
 }
 
-// Take returns the idle connection that was used last, or nil. shard is where it looks first. Connections at which a look shows that the slot
-// has closed them, or has said something unasked, are closed. within bounds how long it may have been idle, and then only one whose look
+// Take returns the idle connection that was used last, or nil. shard is where it looks first. within bounds how long it may have been idle, and then only one whose look
 // proves it quiet is returned; negative: any.
+//
+// A look shows whether the slot has closed a connection, or has said something unasked; one of these is closed.
 //
 // Why that is enough: a slot that closes a kept connection just when a request is on its way to it cannot be told from one that died over
 // the request, so a request that cannot be repeated must not meet it. Servers close idle connections after seconds or minutes (IIS: 120 s;
 // common minimum: 5 s); one that is younger than within and shows no end is not about to be closed for idleness.
-func (p *Pool) Take(within time.Duration, shard uint32) *Upstream {
+func (p *Pool) Take(within time.Duration, shard uint32) *Upstream { return p.take(within, shard, true) }
+
+// take is Take; if within is negative it may leave the look to the caller.
+func (p *Pool) take(within time.Duration, shard uint32, always bool) *Upstream {
 	for i := range p.shards {
 		s := &p.shards[(int(shard)+i)%len(p.shards)]
 		for {
 			u := s.pop(within)
 			if u == nil {
 				break
+			}
+			if within < 0 && !always {
+				return u
 			}
 			switch v := look(u.Conn); {
 			case v == stale:

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux || !(amd64 || arm64)
 
 package h1
 
@@ -12,3 +12,6 @@ func rawConn(net.Conn) syscall.RawConn { return nil }
 
 // onReady is never called.
 func (l *link) onReady(uintptr) bool { return true }
+
+// onWritable is never called.
+func (l *link) onWritable(uintptr) bool { return true }
