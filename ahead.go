@@ -184,12 +184,17 @@ func (r *run) fit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = r.ready(ctx, to)
+	return r.stillFit(ctx, to)
+}
+
+// stillFit is fit for any slot.
+func (r *run) stillFit(ctx context.Context, slot Slot) error {
+	err := r.ready(ctx, slot)
 	for strikes := 1; err != nil && strikes < fitStrikes && !errors.Is(err, ErrPermanent); strikes++ {
 		if serr := retry.Sleep(ctx, fitRetry); serr != nil {
 			return joinErrors(serr, err)
 		}
-		err = r.ready(ctx, to)
+		err = r.ready(ctx, slot)
 	}
 	return err
 }

@@ -91,6 +91,7 @@ type Record struct {
 	Weights   map[string]int `json:"weights,omitempty"` // as observed
 	Drain     *DrainResult   `json:"drain,omitempty"`   // how a drain ended
 	Begin     *SwapBegin     `json:"begin,omitempty"`
+	Roll      *RollBegin     `json:"roll,omitempty"`      // in place of Begin, where a Rolling's roll begins; its other records name the member as Slot
 	Undone    []string       `json:"undone,omitempty"`    // what Discarding took back
 	NotUndone []string       `json:"notUndone,omitempty"` // what it could not take back
 }

@@ -73,6 +73,9 @@ func (st *swapState) apply(r Record) error {
 	}
 	switch r.Kind {
 	case RecordBegin:
+		if r.Roll != nil {
+			return fmt.Errorf("the journal is a Rolling's, not a Swapper's: give each its own: %w", ErrPermanent)
+		}
 		if r.Begin == nil || len(r.Begin.Steps) == 0 {
 			return fmt.Errorf("a begin without its facts: %w", ErrPermanent)
 		}

@@ -120,8 +120,8 @@ func (f failure) killedBy(o outage) bool {
 	switch {
 	case f.connected.IsZero() || f.connected.After(o.to) || f.at.Before(o.from):
 		return false
-	case underWine() && f.connected.After(o.from) && errors.Is(f.err, context.DeadlineExceeded):
-		return true // a connection that comes while the process is dying is sometimes never closed there
+	case underWine() && errors.Is(f.err, context.DeadlineExceeded):
+		return true // a connection of a killed process, above all one that it has just accepted, is sometimes never closed there
 	}
 	return f.at.Before(o.to.Add(promptly))
 }

@@ -27,6 +27,9 @@ func try(t *testing.T, args ...string) (int, string) {
 func TestOnlyTheGapLoses(t *testing.T) {
 	for _, processes := range []string{"-processes=false", "-processes"} {
 		t.Run(processes, func(t *testing.T) {
+			if testing.Short() && processes == "-processes" {
+				t.Skip("takes half a minute where programs are slow to start")
+			}
 			t.Parallel()
 			code, out := try(t, "-emulate", processes, "-toggles", "1", "-linger", "900ms")
 			assert.Zero(t, code)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// underLoad runs the load against one application, wrapped by spoil, for a second and a half.
-func underLoad(t *testing.T, spoil func(http.Handler) http.Handler) ([]record, deliveries, *load) {
+// underLoad runs the load against one application, wrapped by spoil, for a second and a half, and until enough says yes.
+func underLoad(t *testing.T, spoil func(http.Handler) http.Handler, enough func(*load) bool) ([]record, deliveries, *load) {
 	dir := t.TempDir()
 	book, err := openLedger(dir, "v1", "blue")
 	require.NoError(t, err)
@@ -32,6 +33,9 @@ func underLoad(t *testing.T, spoil func(http.Handler) http.Handler) ([]record, d
 	l.transfer(kindUpload, 10)
 	l.transfer(kindDownload, 10)
 	require.NoError(t, pause(t.Context(), 1500*time.Millisecond))
+	for end := time.Now().Add(30 * time.Second); enough != nil && !enough(l) && time.Now().Before(end); {
+		require.NoError(t, pause(t.Context(), 20*time.Millisecond))
+	}
 	stop()
 	got, err := readLedgers(dir)
 	require.NoError(t, err)
@@ -39,7 +43,7 @@ func underLoad(t *testing.T, spoil func(http.Handler) http.Handler) ([]record, d
 }
 
 func TestLoadAgainstASoundApplication(t *testing.T) {
-	recs, got, l := underLoad(t, nil)
+	recs, got, l := underLoad(t, nil, nil)
 	seen := map[kind]int{}
 	for _, r := range recs {
 		seen[r.kind]++
@@ -134,15 +138,19 @@ func TestLoadSeesFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var once atomic.Bool
+			var once, spoilt atomic.Bool
 			recs, got, _ := underLoad(t, func(next http.Handler) http.Handler {
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if c.hit(r) && once.CompareAndSwap(false, true) {
+						defer spoilt.Store(true)
 						c.spoil(w, r, next)
 						return
 					}
 					next.ServeHTTP(w, r)
 				})
+			}, func(l *load) bool {
+				seen := func(r record) bool { return r.err != "" }
+				return spoilt.Load() && (!c.long || slices.ContainsFunc(l.records.list(), seen))
 			})
 			v := judge([]deployment{{name: "act"}}, nil, recs, got)
 			assert.False(t, v.OK)
@@ -190,6 +198,14 @@ func TestWebsocketCutIsSeen(t *testing.T) {
 				conn.Close() // no close frame
 			}
 		})
+	}, func(l *load) bool {
+		n := 0
+		for _, r := range l.records.list() {
+			if r.err != "" {
+				n++
+			}
+		}
+		return n >= websockets
 	})
 	v := judge([]deployment{{name: "act"}}, nil, recs, got)
 	assert.False(t, v.OK)

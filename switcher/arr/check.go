@@ -210,17 +210,17 @@ func (x *inspection) weights() {
 	if len(x.req.Steps) == 0 {
 		return
 	}
-	if byHash(algorithm) {
-		x.bad("steps %v: the algorithm %s knows no weights: %w", x.req.Steps, algorithm, errors.ErrUnsupported)
-	}
-	facts := x.cfg.Facts.assume()
-	if facts.CommitRestartsMembers == Yes {
-		x.loss(x.cfg.Accept.RestartsMembers, "steps %v: each is a commit to the farm, which restarts ASP.NET Core applications of members that have no "+
-			"disallowRotationOnConfigChange: what is warm is cold, and old requests have the application's shutdown time (rule S3); say in "+
-			"Config.Facts if it is not so here, or in Config.Accept if it is borne", x.req.Steps)
-	}
-	if facts.CommitForgetsStates == Yes {
-		x.warn("steps %v: each is a commit to the farm, after which ARR has all members available until the states are set again (rule S1)", x.req.Steps)
+	c := Case{Way: WayWeights, Hash: byHash(algorithm), Facts: x.cfg.Facts.assume()}
+	for _, l := range c.Losses() {
+		switch l.Rule {
+		case Refused:
+			x.bad("steps %v: %s: %w", x.req.Steps, l.Why, errors.ErrUnsupported)
+		case "S3":
+			x.loss(x.cfg.Accept.RestartsMembers, "steps %v: %s (rule %s): %s; say in Config.Facts if it is not so here, or in Config.Accept if it is borne",
+				x.req.Steps, l.Why, l.Rule, l.Cure)
+		default:
+			x.warn("steps %v: %s (rule %s): %s", x.req.Steps, l.Why, l.Rule, l.Cure)
+		}
 	}
 	if x.affine() {
 		x.warn("steps %v: they are parts of new clients; those with an affinity cookie stay where they are", x.req.Steps)

@@ -109,6 +109,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestConfigTellsAllMistakes(t *testing.T) {
+	t.Parallel()
 	_, err := arr.New(arr.Config{Slots: map[string][]string{"": {}, "blue": {"a", "A"}}, Patience: -1})
 	for _, want := range []string{"Farm", "application pool", "no name", "no members", `member "A" is in slot "blue"`, "Patience"} {
 		assert.ErrorContains(t, err, want)

@@ -44,6 +44,7 @@ type Config struct {
 	Patience time.Duration // how long a member may take to be healthy, and a state to be read back; 0: 60s
 	Poll     time.Duration // between two readings; 0: 200ms
 	Settle   time.Duration // how long ARR may take to follow a commit, which nothing tells; 0: 5s
+	Grace    time.Duration // how long Active and Weights give a Keeper when ARR has forgotten the states; 0: 3s, negative: none
 
 	Facts  Facts  // what was found out about this very server
 	Accept Accept // losses that Check refuses otherwise
@@ -111,7 +112,8 @@ func (c Config) withDefaults() Config {
 	for _, d := range []struct {
 		at   *time.Duration
 		zero time.Duration
-	}{{&c.Patience, time.Minute}, {&c.Poll, 200 * time.Millisecond}, {&c.Settle, 5 * time.Second}, {&c.Timeout, 30 * time.Second}} {
+	}{{&c.Patience, time.Minute}, {&c.Poll, 200 * time.Millisecond}, {&c.Settle, 5 * time.Second}, {&c.Grace, 3 * time.Second},
+		{&c.Timeout, 30 * time.Second}} {
 		if *d.at == 0 {
 			*d.at = d.zero
 		}

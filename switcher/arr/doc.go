@@ -50,16 +50,20 @@
 //
 // # Which promises are kept
 //
-// The promises are those of abswap.Switcher. All that the table does not name are kept. A line holds where its circumstances do.
+// The promises are those of abswap.Switcher. All that the table does not name are kept. A line holds where its circumstances do, which are those of
+// Case; Case.Losses is the same table for a program.
 //
-//	way                   | circumstances                                                | not kept
-//	----------------------|--------------------------------------------------------------|---------
-//	states, weights       | ARR's pool was recycled, until a Keeper has seen it          | S1
-//	states, weights       | affinity by cookie, KeepSessions: clients with the cookie    | S1, as asked for
-//	weights               | Facts.CommitRestartsMembers (ASP.NET Core on this machine)   | S3
-//	weights               | Facts.CommitForgetsStates, for a moment                      | S1
-//	weights               | algorithm RequestHash                                        | refused
-//	health file           | someone else makes the old member answer the health test     | S1
+//	way             | circumstances               | not kept
+//	----------------|-----------------------------|---------
+//	states, weights | Recycled                    | S1
+//	states, weights | Recycled, Stopped           | S2
+//	states, weights | Sessions                    | S1
+//	weights         | Hash                        | refused
+//	weights         | Facts.CommitRestartsMembers | S3
+//	weights         | Facts.CommitForgetsStates   | S1
+//	health file     | Meddled                     | S1
+//	each way        | TooLong                     | S3
 //
-// S3 fails only for work that outlives the time which the application has to shut down.
+// Recycled lasts until a Keeper has looked, CommitForgetsStates for a moment. Work that fits into the time which an application has to shut down
+// survives CommitRestartsMembers.
 package arr

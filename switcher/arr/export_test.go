@@ -18,6 +18,9 @@ func NewShell(path string, timeout, start time.Duration) *Shell {
 	return s
 }
 
+// SetLimits sets how long calls may take from now on, and starts.
+func (s *shell) SetLimits(timeout, start time.Duration) { s.timeout, s.start = timeout, start }
+
 // Close ends it.
 func (s *shell) Close() error { return s.close() }
 
@@ -33,3 +36,6 @@ func (s *shell) Process() int {
 
 // MemoryOf is the file that a Switcher keeps states in.
 func MemoryOf(s *Switcher) string { return s.cfg.Memory }
+
+// TableText is the table as the package's comment has it.
+func TableText() string { return tableText() }

@@ -71,7 +71,17 @@ func (k *Keeper) Keep(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, s.errorf("keep: %w", err)
 	}
-	if len(v.Workers) == 0 || v.known(w.PIDs) {
+	members, err := s.keep(ctx, v, w)
+	if err != nil {
+		return members, s.errorf("keep: %w", err)
+	}
+	return members, nil
+}
+
+// keep restores what ARR has forgotten, as it is seen in v. Whoever has the right to change states and waits for something calls it too, since no
+// Keeper can meanwhile.
+func (s *Switcher) keep(ctx context.Context, v *view, w *wanted) ([]string, error) {
+	if w == nil || len(v.Workers) == 0 || v.known(w.PIDs) {
 		return nil, nil
 	}
 	members, err := s.restore(ctx, v, w)
@@ -79,6 +89,20 @@ func (k *Keeper) Keep(ctx context.Context) ([]string, error) {
 		return members, err // whether it was done is seen the next time
 	}
 	return nil, s.memory.save(&wanted{Farm: w.Farm, States: w.States, PIDs: v.pids()})
+}
+
+// keeps makes a condition that is waited for one that keeps too.
+func (s *Switcher) keeps(ctx context.Context, f func(*view) error) func(*view) error {
+	return func(v *view) error {
+		w, err := s.memory.load(s.cfg.Farm)
+		if err == nil {
+			_, err = s.keep(ctx, v, w)
+		}
+		if err != nil && !errors.Is(err, abswap.ErrNotReady) { // the member that shall serve is not healthy: that is for f to say
+			return err
+		}
+		return f(v)
+	}
 }
 
 // restore sets the states of members that are not as wanted.
@@ -113,8 +137,5 @@ func (s *Switcher) restore(ctx context.Context, v *view, w *wanted) (members []s
 		}
 		set(x, want)
 	}
-	if err := multi.Join(errs...); err != nil {
-		return members, s.errorf("keep: %w", err)
-	}
-	return members, nil
+	return members, multi.Join(errs...)
 }

@@ -19,6 +19,14 @@ type wanted struct {
 	PIDs   []int            `json:"pids"`   // worker processes of ARR's pool
 }
 
+// met reports whether all states are as wanted. Nothing wanted is always met.
+func (w *wanted) met(v *view) bool {
+	return w == nil || !slices.ContainsFunc(v.Servers, func(x server) bool {
+		want, own := w.States[strings.ToLower(x.Address)]
+		return own && x.is() != want
+	})
+}
+
 // memory keeps a wanted in a file, or in itself.
 type memory struct {
 	path string

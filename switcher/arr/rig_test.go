@@ -34,12 +34,14 @@ type setting struct {
 	mode      iistest.Mode
 	quirks    iistest.ARRQuirks
 	affinity  bool
-	algorithm string // "": WeightedRoundRobin
-	members   int    // of each slot; 0: 1
-	health    string // the element healthCheck
-	timeout   string // of the farm; "": a day
-	pool      string // children of ARR's pool; "": immortal
-	process   bool   // calls go through a real process
+	algorithm string  // "": WeightedRoundRobin
+	members   int     // of each slot; 0: 1
+	health    string  // the element healthCheck
+	timeout   string  // of the farm; "": a day
+	pool      string  // children of ARR's pool; "": immortal
+	process   bool    // calls go through a real process
+	deploys   bool    // releases are deployed into the slots, whose applications answer with them
+	scale     float64 // of time; 0: 0.001
 	with      func(*arr.Config)
 }
 
@@ -52,7 +54,10 @@ type box struct {
 	apps        map[string]*switchertest.App
 	direct      []*httptest.Server
 	dir         string
+	deploys     bool
+	path        func(physical string) string // where a folder of the machine is
 	asked       atomic.Int64
+	uploading   atomic.Int64
 }
 
 // runner is the emulator in the place of appcmd.exe.
@@ -125,7 +130,7 @@ func webConfig(mode iistest.Mode) string {
 
 // open starts the machine. The caller closes it.
 func (s setting) open() (_ *box, err error) {
-	b := &box{apps: map[string]*switchertest.App{}}
+	b := &box{apps: map[string]*switchertest.App{}, deploys: s.deploys}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close())
@@ -134,25 +139,27 @@ func (s setting) open() (_ *box, err error) {
 	if b.dir, err = os.MkdirTemp("", "arrbox"); err != nil {
 		return nil, err
 	}
-	path := func(physical string) string {
+	b.path = func(physical string) string {
 		return filepath.Join(b.dir, "drives", filepath.FromSlash(strings.ReplaceAll(strings.ReplaceAll(physical, ":", ""), `\`, "/")))
 	}
 	for _, slot := range slotNames() {
-		at := path(`C:\inetpub\MySite.` + slot + `-1`)
+		at := b.path(`C:\inetpub\MySite.` + slot + `-1`)
 		if err := os.MkdirAll(at, 0o755); err != nil {
 			return nil, err
 		}
 		if err := os.WriteFile(filepath.Join(at, "web.config"), []byte(webConfig(s.mode)), 0o644); err != nil {
 			return nil, err
 		}
-		if err := os.WriteFile(filepath.Join(at, "up.html"), []byte("up"), 0o644); err != nil {
-			return nil, err
+		for name, text := range map[string]string{"up.html": "up", "release.txt": "v1"} {
+			if err := os.WriteFile(filepath.Join(at, name), []byte(text), 0o644); err != nil {
+				return nil, err
+			}
 		}
 		b.apps[slot] = switchertest.NewApp(slot)
 		b.direct = append(b.direct, httptest.NewServer(b.apps[slot]))
 	}
 	b.srv, err = iistest.New(iistest.Config{
-		Dir: b.dir, ApplicationHost: s.hostConfig(), Scale: 0.001, ARR: s.quirks, Path: path, WASDelay: 20 * time.Second, WorkerStart: 5 * time.Second,
+		Dir: b.dir, ApplicationHost: s.hostConfig(), Scale: cmp.Or(s.scale, 0.001), ARR: s.quirks, Path: b.path, WASDelay: 20 * time.Second, WorkerStart: 5 * time.Second,
 		AppStart: 20 * time.Second, Host: b.host,
 	})
 	if err != nil {
@@ -231,8 +238,15 @@ func (b *box) ask(ctx context.Context) (string, error) {
 func (b *box) host(folder string) (http.Handler, error) {
 	for slot, app := range b.apps {
 		if strings.Contains(filepath.Base(folder), slot) {
+			var h http.Handler = app
+			if b.deploys {
+				var err error
+				if h, err = b.release(slot, folder); err != nil {
+					return nil, err
+				}
+			}
 			mux := http.NewServeMux()
-			mux.Handle("/", app)
+			mux.Handle("/", h)
 			mux.HandleFunc("/up.html", func(rw http.ResponseWriter, r *http.Request) { http.ServeFile(rw, r, filepath.Join(folder, "up.html")) })
 			return mux, nil
 		}

@@ -59,11 +59,12 @@ function Read-Server($server) {
 function Read-Farm($farmName, $poolName) {
   $manager = New-Object Microsoft.Web.Administration.ServerManager
   try {
-    $farm = Get-Farm $manager $farmName
-    $servers = @(foreach ($s in $farm.GetCollection()) { Read-Server $s })
+    # First the processes, then the counters: one that takes over in between is new to whoever reads the next time.
     $workers = @(foreach ($w in $manager.WorkerProcesses) {
       if ([string]$w.AppPoolName -eq $poolName) { @{ pid = [int]$w.ProcessId; state = [string]$w.State } }
     })
+    $farm = Get-Farm $manager $farmName
+    $servers = @(foreach ($s in $farm.GetCollection()) { Read-Server $s })
     $balancing = $farm.GetChildElement('applicationRequestRouting').GetChildElement('loadBalancing')
     $algorithm = Get-ValueName $balancing.GetAttribute('algorithm')
     @{ servers = $servers; workers = $workers; algorithm = $algorithm; tick = [int64][Environment]::TickCount }

@@ -90,12 +90,15 @@ func (s *Set) Warm(ctx context.Context) error {
 }
 
 // Inspect tells the release that is in all members, whether any of them runs, and where they are. Members with different releases are an error.
+// If a member is no InspectingSlot, nobody knows, and the error wraps errors.ErrUnsupported.
 func (s *Set) Inspect(ctx context.Context) (abswap.SlotState, error) {
 	states := make([]abswap.SlotState, len(s.Members))
 	err := s.each(func(i int, m abswap.Slot) (err error) {
-		if x, ok := abswap.As[abswap.InspectingSlot](m); ok {
-			states[i], err = x.Inspect(ctx)
+		x, ok := abswap.As[abswap.InspectingSlot](m)
+		if !ok {
+			return fmt.Errorf("it cannot tell what is in it: %w", errors.ErrUnsupported)
 		}
+		states[i], err = x.Inspect(ctx)
 		return err
 	})
 	if err != nil || len(states) == 0 {

@@ -20,6 +20,7 @@ func (plain) Name() string                  { return "plain" }
 func (p plain) Ready(context.Context) error { return p.err }
 
 func TestSet(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	one, two := fake.NewSlot("one"), fake.NewSlot("two")
 	s := &arr.Set{ID: "blue", Members: []abswap.Slot{one, two}}
@@ -49,6 +50,8 @@ func TestSet(t *testing.T) {
 	assert.ErrorIs(t, arr.StoppingSet{Set: mixed}.Stop(ctx), errors.ErrUnsupported)
 	assert.ErrorIs(t, mixed.Ready(ctx), sick)
 	require.NoError(t, mixed.Start(ctx), "what a member cannot do need not be done")
+	_, err = mixed.Inspect(ctx)
+	assert.ErrorIs(t, err, errors.ErrUnsupported, "that nothing is known is not that nothing is there")
 	require.NoError(t, mixed.Check(ctx, abswap.CheckRequest{}))
 	assert.ErrorIs(t, (&arr.Set{ID: "x"}).Ready(ctx), abswap.ErrNotReady)
 	assert.ErrorContains(t, (&arr.Set{Members: []abswap.Slot{one, one, nil}}).Check(ctx, abswap.CheckRequest{}), "twice")

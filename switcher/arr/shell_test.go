@@ -23,8 +23,35 @@ import (
 	"github.com/abswap/abswap/switcher/arr"
 )
 
-// envShell makes the test binary a bad PowerShell; its value says how bad.
-const envShell = "ABSWAP_ARR_TEST_SHELL"
+// howFile beside a program makes it a bad PowerShell; its content says how bad.
+const howFile = ".how"
+
+// bad is a program, this test's own under another name, that is a bad PowerShell.
+type bad string
+
+// newBad makes one.
+func newBad(t *testing.T, how string) bad {
+	t.Helper()
+	own, err := os.Executable()
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "powershell")
+	if runtime.GOOS == "windows" {
+		path += ".exe"
+	}
+	if os.Link(own, path) != nil {
+		program, err := os.ReadFile(own)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path, program, 0o700))
+	}
+	bad(path).becomes(t, how)
+	return bad(path)
+}
+
+// becomes changes how bad processes are that begin from now on.
+func (b bad) becomes(t *testing.T, how string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(string(b)+howFile, []byte(how), 0o600))
+}
 
 // badShell is a PowerShell that does not do what it should.
 func badShell(how string) {
@@ -44,7 +71,7 @@ func badShell(how string) {
 	}
 	fmt.Println(`{"ready":1}`)
 	if how == "deaf" {
-		select {}
+		<-time.After(time.Hour) // it is ended long before
 	}
 	for n := 0; ; n++ {
 		line, err := in.ReadString('\n')
@@ -76,15 +103,7 @@ func badShell(how string) {
 	}
 }
 
-func self(t *testing.T) string {
-	t.Helper()
-	path, err := os.Executable()
-	require.NoError(t, err)
-	return path
-}
-
 func TestShellThatIsBad(t *testing.T) {
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // of the child processes
 	for how, want := range map[string]struct {
 		called bool
 		says   string
@@ -93,12 +112,16 @@ func TestShellThatIsBad(t *testing.T) {
 		"dies": {true, "out of memory"}, "garbage": {true, "it says"}, "stale": {true, "it says"}, "endless": {true, ""}, "half": {true, ""},
 	} {
 		t.Run(how, func(t *testing.T) {
-			t.Setenv(envShell, how)
-			limit := 20 * time.Second
-			if want.says == "no answer" {
-				limit = 2 * time.Second
+			t.Parallel()
+			timeout, start := patience, patience
+			switch how { // what is waited for in vain
+			case "mute":
+				start = 300 * time.Millisecond
+			case "deaf", "hang":
+				timeout = 300 * time.Millisecond
 			}
-			s := arr.NewShell(self(t), limit, limit)
+			program := newBad(t, how)
+			s := arr.NewShell(string(program), timeout, start)
 			defer func() { assert.NoError(t, s.Close()) }()
 			line := []byte(`{"id":5,"call":"read"}`)
 			if how == "deaf" {
@@ -109,7 +132,8 @@ func TestShellThatIsBad(t *testing.T) {
 			assert.Equal(t, !want.called, isNotCalled(err), "%v", err)
 			assert.Contains(t, err.Error(), want.says)
 			assert.Zero(t, s.Process(), "it was ended")
-			t.Setenv(envShell, "good")
+			program.becomes(t, "good")
+			s.SetLimits(patience, patience)
 			got, err := s.Call(t.Context(), []byte(`{"id":6,"call":"read"}`))
 			require.NoError(t, err, "the next call begins another")
 			assert.JSONEq(t, `{"id":6,"ok":true}`, string(got))
@@ -120,8 +144,8 @@ func TestShellThatIsBad(t *testing.T) {
 func isNotCalled(err error) bool { return strings.Contains(err.Error(), arr.ErrNotCalled.Error()) }
 
 func TestShellIsKilledBetweenCalls(t *testing.T) {
-	t.Setenv(envShell, "good")
-	s := arr.NewShell(self(t), 20*time.Second, 20*time.Second)
+	t.Parallel()
+	s := arr.NewShell(string(newBad(t, "good")), patience, patience)
 	defer func() { assert.NoError(t, s.Close()) }()
 	first := 0
 	for i := range 3 {
@@ -139,8 +163,8 @@ func TestShellIsKilledBetweenCalls(t *testing.T) {
 }
 
 func TestShellEndsWithContext(t *testing.T) {
-	t.Setenv(envShell, "hang")
-	s := arr.NewShell(self(t), time.Minute, time.Minute)
+	t.Parallel()
+	s := arr.NewShell(string(newBad(t, "hang")), time.Minute, time.Minute)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	_, err := s.Call(ctx, []byte(`{"id":1}`))
@@ -158,14 +182,14 @@ func TestShellEndsWithContext(t *testing.T) {
 }
 
 func TestSwitchThroughABadShellIsNotTakenForDone(t *testing.T) {
+	t.Parallel()
 	b := opened(t, setting{process: true})
 	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
 	cfg := b.cfg
-	cfg.PowerShell, cfg.Patience, cfg.Timeout = self(t), time.Second, 200*time.Millisecond
+	cfg.PowerShell, cfg.Patience, cfg.Timeout = string(newBad(t, "hang")), time.Second, 200*time.Millisecond
 	sw, err := arr.New(cfg)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, sw.Close()) }()
-	t.Setenv(envShell, "hang")
 	require.Error(t, sw.Activate(t.Context(), b.green))
 	_, err = sw.Active(t.Context())
 	require.Error(t, err)
@@ -184,6 +208,7 @@ func hostileNames() []string {
 }
 
 func TestHostileMemberNames(t *testing.T) {
+	t.Parallel()
 	var servers strings.Builder
 	names := hostileNames()
 	for _, n := range names {
@@ -230,6 +255,7 @@ func TestScript(t *testing.T) {
 
 // TestScriptForReal parses the script, and runs it as far as it goes, wherever there is a PowerShell.
 func TestScriptForReal(t *testing.T) {
+	t.Parallel()
 	path := ""
 	for _, name := range []string{"powershell", "pwsh"} {
 		if p, err := exec.LookPath(name); err == nil && path == "" {

@@ -115,19 +115,43 @@ func (s *Switcher) Active(ctx context.Context) (string, error) {
 }
 
 // Weights returns the slots' shares of new clients, from the weights and the states that their members have now. A change that this Switcher is
-// just making is waited for, as Active does: in the middle of it both slots are open.
+// just making is waited for, as Active does: in the middle of it both slots are open. When ARR has forgotten the states, because its pool was
+// recycled, both wait for a Keeper, for Config.Grace at most, and then tell what is: so a swap outlives a recycle.
 func (s *Switcher) Weights(ctx context.Context) (map[string]int, error) {
+	for end, again := time.Now().Add(s.cfg.Grace), false; ; again = true {
+		v, w, err := s.between(ctx)
+		if err != nil {
+			return nil, s.errorf("%w", err)
+		}
+		known := w == nil || v.known(w.PIDs) // a second look: a process may have taken over in the middle of the first
+		if w.met(v) || known && again || time.Now().After(end) {
+			return v.parts(s.cfg.slotNames()), nil
+		}
+		if !known {
+			if err := retry.Sleep(ctx, s.cfg.Poll); err != nil {
+				return nil, s.errorf("waiting for a Keeper, since ARR has forgotten states: %w", err)
+			}
+		}
+	}
+}
+
+// between looks between two changes, and at what is wanted.
+func (s *Switcher) between(ctx context.Context) (*view, *wanted, error) {
 	select {
 	case <-s.turn:
 		defer func() { s.turn <- struct{}{} }()
 	case <-ctx.Done():
-		return nil, s.errorf("weights: waiting for a change: %w", context.Cause(ctx))
+		return nil, nil, fmt.Errorf("waiting for a change: %w", context.Cause(ctx))
 	}
 	v, err := s.look(ctx)
 	if err != nil {
-		return nil, s.errorf("%w", err)
+		return nil, nil, err
 	}
-	return v.parts(s.cfg.slotNames()), nil
+	w, err := s.memory.load(s.cfg.Farm)
+	if err != nil { // which keeps states from being changed or kept, and says so there: what is can be told all the same
+		w = nil
+	}
+	return v, w, nil
 }
 
 // Activate makes the slot's members available, waits until ARR has them available and healthy, and only then takes all other slots' members
@@ -303,6 +327,9 @@ func (s *Switcher) change(ctx context.Context, what string, build func(*view) (g
 		return s.errorf("%s: %w", what, err)
 	}
 	defer done()
+	if _, err := s.memory.load(s.cfg.Farm); err != nil { // before anything is waited for
+		return s.errorf("%s: %w", what, err)
+	}
 	v, err := s.look(ctx)
 	if err != nil {
 		return s.errorf("%s: %w", what, err)
@@ -347,10 +374,11 @@ func (s *Switcher) allowed(v *view, g goal) error {
 	return multi.Join(errs...)
 }
 
-// healthy waits until ARR has all members healthy that shall be open, and returns what it saw then.
+// healthy waits until ARR has all members healthy that shall be open, and returns what it saw then. If ARR is recycled meanwhile it keeps the
+// states that were: this can last long, and no Keeper can work.
 func (s *Switcher) healthy(ctx context.Context, g goal, limit time.Duration) (*view, error) {
 	var last *view
-	err := s.await(ctx, limit, func(v *view) error {
+	err := s.await(ctx, limit, s.keeps(ctx, func(v *view) error {
 		last = v
 		var sick []string
 		for _, x := range g.opens(v) {
@@ -362,7 +390,7 @@ func (s *Switcher) healthy(ctx context.Context, g goal, limit time.Duration) (*v
 			return fmt.Errorf("members %q: ARR has them unhealthy: %w", sick, abswap.ErrNotReady)
 		}
 		return nil
-	})
+	}))
 	return last, err
 }
 
@@ -379,7 +407,7 @@ func (s *Switcher) await(ctx context.Context, limit time.Duration, f func(*view)
 	})
 }
 
-// proof asks the front door.
+// proof asks the front door until it is answered as g wants it. If ARR is recycled meanwhile it keeps the states.
 func (s *Switcher) proof(ctx context.Context, v *view, g goal) error {
 	open := map[string]bool{}
 	for _, x := range g.opens(v) {
@@ -391,15 +419,28 @@ func (s *Switcher) proof(ctx context.Context, v *view, g goal) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.Patience, fmt.Errorf("not in force after %s", s.cfg.Patience))
 	defer cancel()
 	return retry.Do(ctx, retry.Policy{First: 20 * time.Millisecond, Max: s.cfg.Poll}, func(ctx context.Context) error {
-		for range s.cfg.Asks {
-			slot, err := s.cfg.Ask(ctx)
-			if err != nil {
-				return fmt.Errorf("front door: %w", err)
-			}
-			if !open[slot] {
-				return fmt.Errorf("the front door is answered by slot %q", slot)
-			}
+		err := s.answeredBy(ctx, open)
+		if err == nil {
+			return nil
 		}
-		return nil
+		v, lerr := s.look(ctx)
+		if lerr != nil {
+			return multi.Join(err, lerr)
+		}
+		return s.keeps(ctx, func(*view) error { return err })(v)
 	})
+}
+
+// answeredBy wants Config.Asks answers of open slots running.
+func (s *Switcher) answeredBy(ctx context.Context, open map[string]bool) error {
+	for range s.cfg.Asks {
+		slot, err := s.cfg.Ask(ctx)
+		if err != nil {
+			return fmt.Errorf("front door: %w", err)
+		}
+		if !open[slot] {
+			return fmt.Errorf("the front door is answered by slot %q", slot)
+		}
+	}
+	return nil
 }

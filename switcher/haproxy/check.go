@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"time"
 
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/internal/multi"
+	"github.com/abswap/abswap/internal/retry"
 )
 
 // findings gathers what a preflight finds.
@@ -43,7 +46,7 @@ func (e *engine) preflight(ctx context.Context, r abswap.CheckRequest, found *fi
 		}
 	}
 	e.checkSocket(found)
-	p, err := e.processes(ctx)
+	p, err := e.present(ctx)
 	if err != nil {
 		found.add(err)
 		return
@@ -76,6 +79,25 @@ func (e *engine) preflight(ctx context.Context, r abswap.CheckRequest, found *fi
 		found.add(err)
 	}
 }
+
+// present lists the workers. While another hand reloads HAProxy its master process does not answer for a moment, which is not worth a finding; a
+// socket that is not there at all, or not ours to use, is one at once.
+func (e *engine) present(ctx context.Context) (p processes, err error) {
+	limit := min(e.rt.Patience, reloading)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not within %s: %w", limit, context.DeadlineExceeded))
+	defer cancel()
+	err = retry.Do(ctx, quick(), func(ctx context.Context) (err error) {
+		p, err = e.processes(ctx)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, abswap.ErrPermanent) {
+			return retry.Stop(err)
+		}
+		return err
+	})
+	return p, err
+}
+
+// reloading is how long a master process may take to answer again.
+const reloading = 5 * time.Second
 
 // checkMode compares the mode of the slots' backends with what the Config says.
 func (e *engine) checkMode(ctx context.Context, w worker, found *findings, tcp bool) error {
@@ -114,7 +136,7 @@ func (e *engine) checkSocket(found *findings) {
 		}
 		return
 	}
-	if info, err := os.Stat(address); err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0 {
+	if info, err := os.Stat(address); err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o002 != 0 { // who may write may connect
 		found.warningf("the socket %s has mode %o: everybody on this machine controls HAProxy", address, info.Mode().Perm())
 	}
 }
@@ -134,9 +156,14 @@ func checkFolder(what, path string, found *findings) {
 }
 
 // Check looks for what would keep a switch from going well: HAProxy out of reach or not of level admin, backends, map and key that are missing
-// in the running configuration or in the file, file and running map that differ, backends that are down, old workers, failed reloads.
+// in the running configuration or in the file, file and running map that differ, backends that are down, old workers, failed reloads. Steps are
+// refused with errors.ErrUnsupported.
 func (m *MapSwitcher) Check(ctx context.Context, r abswap.CheckRequest) error {
 	var found findings
+	if len(r.Steps) > 0 {
+		found.errorf("steps %v: a key of a map leads to one backend, so that the slots cannot share the work; ServerSwitcher can weigh them: %w",
+			r.Steps, errors.ErrUnsupported)
+	}
 	inFile, haveFile := "", false
 	if content, _, err := readFile(m.cfg.File); err != nil {
 		found.errorf("map file: %w", err)

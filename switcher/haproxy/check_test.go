@@ -1,10 +1,16 @@
 package haproxy_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"net"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -65,6 +71,21 @@ func TestCheckOfAMap(t *testing.T) {
 	sw, err := haproxy.NewMap(cfg)
 	require.NoError(t, err)
 	assert.NoError(t, sw.Check(t.Context(), request()), "nothing to find")
+	require.NoError(t, os.Chmod(in.path("master.sock"), 0o755))
+	assert.NoError(t, sw.Check(t.Context(), request()), "as Debian has it: nobody else may write")
+	req := request()
+	req.Steps = []int{10, 50}
+	err = sw.Check(t.Context(), req)
+	assert.ErrorIs(t, err, errors.ErrUnsupported, "a map has no weights")
+	mistakes, _ := findings(err)
+	among(t, mistakes, "steps [10 50]", "ServerSwitcher can weigh")
+	assert.Len(t, mistakes, 1)
+	_, weighs := abswap.As[abswap.WeightedSwitcher](sw)
+	assert.False(t, weighs)
+	assert.Equal(t, abswap.Traits{}, sw.Traits())
+	blue, green := slots()
+	err = (&abswap.Swapper{Switcher: sw, Slots: []abswap.Slot{blue, green}, Steps: []int{10}}).Check(t.Context())
+	assert.ErrorIs(t, err, errors.ErrUnsupported, "and a Swapper says so before anything moves")
 
 	require.NoError(t, in.silently("set map "+in.path("slots.map")+" mysite be_green"))
 	mistakes, warnings := findings(sw.Check(t.Context(), request()))
@@ -75,7 +96,7 @@ func TestCheckOfAMap(t *testing.T) {
 	cfg.Closed, cfg.TCP = "", true
 	wrong, err := haproxy.NewMap(cfg)
 	require.NoError(t, err)
-	req := request()
+	req = request()
 	req.Drain.AtDeadline = abswap.HandOver
 	err = wrong.Check(t.Context(), req)
 	mistakes, warnings = findings(err)
@@ -84,7 +105,6 @@ func TestCheckOfAMap(t *testing.T) {
 	among(t, mistakes, "mode http", "says tcp")
 	among(t, warnings, "HandOver")
 	assert.ErrorIs(t, err, haproxy.ErrNoBackend)
-	_, green := slots()
 	assert.ErrorIs(t, wrong.Activate(t.Context(), green), haproxy.ErrNoBackend)
 	assert.Contains(t, read(t, in.path("slots.map")), "mysite be_blue", "nothing has changed")
 
@@ -99,6 +119,50 @@ func TestCheckOfAMap(t *testing.T) {
 	wrong, err = haproxy.NewMap(cfg)
 	require.NoError(t, err)
 	assert.Error(t, wrong.Check(t.Context(), request()))
+}
+
+// A master process that reloads refuses connections for a moment, which is no finding. One that is not there is, and soon.
+func TestCheckWhileTheMasterReloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dials, away := 0, error(syscall.ECONNREFUSED)
+		to := "be_blue"
+		rest, file := calm(&to), filepath.Join(t.TempDir(), "slots.map")
+		write(t, file, "mysite be_blue\n")
+		rt := scripted(t, rest)
+		answer := rt.Dial
+		rt.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if dials++; dials <= 4 || away != error(syscall.ECONNREFUSED) {
+				return nil, &net.OpError{Op: "dial", Net: network, Err: away}
+			}
+			conn, err := answer(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return behindMaster{conn}, nil
+		}
+		rt.Master, rt.Stats, rt.Patience = "scripted:1", "", 0
+		sw, began := mapOn(t, rt, file), time.Now()
+		mistakes, _ := findings(sw.Check(t.Context(), request()))
+		assert.Empty(t, mistakes)
+		assert.Less(t, time.Since(began), 5*time.Second)
+
+		for _, err := range []error{os.ErrNotExist, os.ErrPermission} {
+			away, began = err, time.Now()
+			assert.ErrorIs(t, sw.Check(t.Context(), request()), err)
+			assert.Zero(t, time.Since(began), "it is told at once")
+		}
+		away, dials, began = syscall.EPIPE, 0, time.Now()
+		assert.ErrorIs(t, sw.Check(t.Context(), request()), syscall.EPIPE, "what went wrong is told")
+		assert.Equal(t, 5*time.Second, time.Since(began))
+	})
+}
+
+// behindMaster makes a scripted process a worker behind a master.
+type behindMaster struct{ net.Conn }
+
+func (c behindMaster) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(bytes.TrimPrefix(p, []byte("@!7 ")))
+	return min(len(p), n+len("@!7 ")), err
 }
 
 func TestCheckSaysThatASocketOfLessThanAdminIsNotEnough(t *testing.T) {

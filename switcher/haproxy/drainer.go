@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/abswap/abswap"
-	"github.com/abswap/abswap/internal/retry"
 )
 
 // count is what a worker carries for a slot.
@@ -22,7 +21,7 @@ type count struct {
 // InFlight counts the work in a slot, over the worker that takes new connections and all that reloads have made old.
 //
 // The evidence is exact: HAProxy counts a request when it picks the backend or the server, in one go on one thread, and before each count
-// this waits until no thread is within such a go. Runtime.Listed bounds how websockets are told from requests. While a reload goes on the
+// this waits until no thread is within such a go. The Config's Listed bounds how websockets are told from requests. While a reload goes on the
 // reading is taken again. A worker that cannot be asked is an error.
 //
 // What HAProxy does for the slot without having given it to a server does not count: health checks, and a request whose connection to the
@@ -128,23 +127,6 @@ func (e *engine) sessions(ctx context.Context, w worker, p place) ([]session, er
 	return slices.DeleteFunc(all, func(s session) bool {
 		return s.backend != p.backend || p.servers != nil && !slices.Contains(p.servers, s.server)
 	}), err
-}
-
-// WaitIdle returns as soon as InFlight of s is zero. It asks HAProxy up to twenty times a second, which costs a fraction of a millisecond each.
-func (e *engine) WaitIdle(ctx context.Context, s abswap.Slot) error {
-	pauses := retry.Policy{First: 10 * time.Millisecond, Max: 50 * time.Millisecond}.Pauses()
-	for {
-		l, err := e.InFlight(ctx, s)
-		if err == nil && l.Total() == 0 {
-			return nil
-		}
-		if errors.Is(err, abswap.ErrUnknownSlot) || errors.Is(err, abswap.ErrPermanent) {
-			return err
-		}
-		if serr := retry.Sleep(ctx, pauses()); serr != nil {
-			return serr
-		}
-	}
 }
 
 // List returns at most limit of the pieces of work in s, oldest first. HAProxy does not tell their paths.

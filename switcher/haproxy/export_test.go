@@ -37,6 +37,11 @@ var (
 	MapValue      = mapValue
 )
 
+// ParseWaited tells what the answer to a wait means.
+func ParseWaited(answer string) string {
+	return map[waited]string{waitNever: "never", waitUnable: "not now", waitExpired: "expired", waitOver: "over"}[parseWaited(answer)]
+}
+
 func ParseProcesses(text string) (pids []int, old []bool, failed int, err error) {
 	p, err := parseProcesses(text)
 	for _, w := range p.workers {

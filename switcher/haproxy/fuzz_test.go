@@ -11,7 +11,7 @@ import (
 )
 
 func FuzzProcesses(f *testing.F) {
-	for _, name := range []string{"show_proc.txt", "show_proc_after_failed_reload.txt", "show_proc_old_workers.txt", "madeup_show_proc_2.2.txt"} {
+	for _, name := range []string{"show_proc.txt", "show_proc_after_failed_reload.txt", "show_proc_old_workers.txt", "show_proc_3.0.txt", "madeup_show_proc_2.2.txt"} {
 		f.Add(golden(f, name))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -30,6 +30,7 @@ func FuzzProcesses(f *testing.F) {
 
 func FuzzStats(f *testing.F) {
 	f.Add(golden(f, "show_stat_one_inflight.csv"), "be_a")
+	f.Add(golden(f, "show_stat_3.0.csv"), "be")
 	f.Add("# pxname,svname,qcur,scur,status,\nbe,\"a,\"\"b\"\"\",1,2,UP,\n", "be")
 	f.Fuzz(func(t *testing.T, text, backend string) {
 		rows, err := haproxy.ParseStats(text, backend)
@@ -45,6 +46,7 @@ func FuzzStats(f *testing.F) {
 
 func FuzzStates(f *testing.F) {
 	f.Add(golden(f, "show_servers_state.txt"), "be_mix", "a")
+	f.Add(golden(f, "show_servers_state_3.0.txt"), "be", "b")
 	f.Fuzz(func(t *testing.T, text, backend, server string) {
 		before, _, err := haproxy.ParseStates(text, backend, nil)
 		if err != nil {
@@ -65,6 +67,7 @@ func FuzzStates(f *testing.F) {
 
 func FuzzSessions(f *testing.F) {
 	f.Add(golden(f, "show_sess_all.txt"))
+	f.Add(golden(f, "show_sess_all_3.0.txt"))
 	f.Fuzz(func(t *testing.T, text string) {
 		list, err := haproxy.ParseSessions(text, time.Date(2026, 11, 23, 1, 26, 42, 0, time.UTC))
 		if err != nil {
@@ -121,5 +124,34 @@ func FuzzAnswers(f *testing.F) {
 			assert.ErrorIs(t, err, haproxy.ErrRefused)
 			assert.NotContains(t, err.Error(), "\n")
 		}
+	})
+}
+
+func FuzzWaited(f *testing.F) {
+	for _, answer := range []string{"Done.\n\n", "Wait delay expired.\n\n", "Failed.\n\n", "Interrupted.\n\n", "Invalid duration.\n\n", ""} {
+		f.Add(answer)
+	}
+	f.Fuzz(func(t *testing.T, answer string) {
+		if haproxy.ParseWaited(answer) == "over" {
+			assert.True(t, strings.HasPrefix(strings.TrimSpace(answer), "Done"))
+		}
+	})
+}
+
+// Lines of which only some matter.
+func FuzzLines(f *testing.F) {
+	f.Add("Name: HAProxy\nCurrConns: 12\n", "CurrConns")
+	f.Add("# table: be_mix, type: ip, size:1024, used:0\n", "be_mix")
+	f.Add("5d6h", "")
+	f.Fuzz(func(t *testing.T, text, name string) {
+		if n, err := haproxy.ParseInfo(text, name); err != nil {
+			assert.ErrorIs(t, err, haproxy.ErrBadAnswer)
+		} else {
+			assert.GreaterOrEqual(t, n, 0)
+		}
+		if haproxy.HasTable(text, name) {
+			assert.Contains(t, text, name)
+		}
+		assert.GreaterOrEqual(t, haproxy.ParseAge(text), time.Duration(0))
 	})
 }

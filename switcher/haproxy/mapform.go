@@ -33,7 +33,7 @@ type MapConfig struct {
 	Listed int  // up to how many open connections of a worker websockets are told from requests; 0: 1000, negative: never
 }
 
-// MapSwitcher switches by one key of a map. See MapConfig.
+// MapSwitcher switches by one key of a map. See MapConfig. All new work goes to one slot: it has no weights, and no steps of a Swapper.
 type MapSwitcher struct {
 	*engine
 	cfg MapConfig

@@ -13,7 +13,8 @@ import (
 	"github.com/abswap/abswap/switcher/haproxy"
 )
 
-// The files in testdata were taken from HAProxy 2.6.12 of Debian 12; those that begin with madeup were not.
+// The files in testdata were taken from HAProxy 2.6.12 of Debian 12, those with 3.0 in their name from 3.0.11 of Debian 13; those that begin with
+// madeup were not.
 func golden(t testing.TB, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", name))
@@ -200,4 +201,32 @@ func TestHasTable(t *testing.T) {
 	assert.True(t, haproxy.HasTable(text, "be_mix"))
 	assert.False(t, haproxy.HasTable(text, "be"))
 	assert.False(t, haproxy.HasTable("", "be"))
+}
+
+// What a newer HAProxy says is read as well.
+func TestParseWhat30Says(t *testing.T) {
+	pids, old, failed, err := haproxy.ParseProcesses(golden(t, "show_proc_3.0.txt"))
+	require.NoError(t, err)
+	assert.Equal(t, []int{31491, 31242}, pids)
+	assert.Equal(t, []bool{false, true}, old)
+	assert.Zero(t, failed)
+
+	rows, err := haproxy.ParseStats(golden(t, "show_stat_3.0.csv"), "be")
+	require.NoError(t, err)
+	assert.Equal(t, []haproxy.Stat{{Name: "a", Status: "no check", Mode: "http"}, {Name: "b", Status: "no check", Mode: "http"},
+		{Name: "BACKEND", Status: "UP", Mode: "http", Algo: "roundrobin"}}, rows)
+
+	states, _, err := haproxy.ParseStates(golden(t, "show_servers_state_3.0.txt"), "be", nil)
+	require.NoError(t, err)
+	on := haproxy.ServerState{On: true, Up: true, Weight: 1, Config: 1}
+	assert.Equal(t, map[string]haproxy.ServerState{"a": on, "b": on}, states)
+
+	list, err := haproxy.ParseSessions(golden(t, "show_sess_all_3.0.txt"), time.Date(2026, 11, 23, 3, 16, 20, 371309000, time.UTC))
+	require.NoError(t, err)
+	require.Len(t, list, 2)
+	assert.Equal(t, haproxy.Session{ID: "0x7fa812c7c000", Source: "127.0.0.1:50216", Backend: "be", Server: "a", Method: "GET", In: 89, Age: 2 * time.Second}, list[0])
+	assert.Equal(t, "unix:2", list[1].Source)
+	for answer, want := range map[string]string{"Done.\n\n": "over", "Wait delay expired.\n\n": "expired", "Failed.\n\n": "not now", "Interrupted.\n\n": "never"} {
+		assert.Equal(t, want, haproxy.ParseWaited(answer), answer)
+	}
 }

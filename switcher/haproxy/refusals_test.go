@@ -90,6 +90,8 @@ func calm(to *string) func(string) string {
 			return "CurrConns: 5000\n\n"
 		case command == "show cli level":
 			return "admin\n\n"
+		case command == "show proc":
+			return "#<PID> <type> <reloads> <uptime> <version>\n1 master 0 [failed: 0] 0d00h00m01s 2.6\n# workers\n7 worker 0 0d00h00m01s 2.6\n\n"
 		}
 		return "Unknown command.\n\n"
 	}

@@ -128,6 +128,7 @@ func check(t *testing.T, newRig switchertest.NewRig, short ...string) {
 			continue
 		}
 		t.Run(r.Name, func(t *testing.T) {
+			t.Parallel()
 			res := r.Try(t.Context(), func(ctx context.Context) (switchertest.Rig, error) {
 				rig, err := newRig(ctx)
 				if !*full {

@@ -91,7 +91,7 @@ func (r Runtime) ask(ctx context.Context, pid int, command string) (string, erro
 	if pid != 0 {
 		sent = fmt.Sprintf("@!%d %s", pid, command)
 	}
-	answer, err := r.exchange(ctx, sent+"\n")
+	answer, err := r.exchange(ctx, sent+"\n", true)
 	if err != nil {
 		return "", fmt.Errorf("haproxy at %s: %q: %w", r.address(), sent, err)
 	}
@@ -114,8 +114,9 @@ func complete(answer string) (string, bool) {
 	return strings.CutSuffix(answer, "\n\n")
 }
 
-// exchange writes text and reads until the other side closes.
-func (r Runtime) exchange(ctx context.Context, text string) (string, error) {
+// exchange writes text and reads until the other side closes. last says to the other side that no more commands come, which the master needs, and
+// which ends a command that waits.
+func (r Runtime) exchange(ctx context.Context, text string, last bool) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", context.Cause(ctx)
 	}
@@ -130,7 +131,7 @@ func (r Runtime) exchange(ctx context.Context, text string) (string, error) {
 	if _, err := io.WriteString(conn, text); err != nil {
 		return "", causeOr(ctx, err)
 	}
-	if half, ok := conn.(interface{ CloseWrite() error }); ok { // the master waits for more commands otherwise
+	if half, ok := conn.(interface{ CloseWrite() error }); ok && last {
 		if err := half.CloseWrite(); err != nil {
 			return "", causeOr(ctx, err)
 		}

@@ -18,37 +18,58 @@ import (
 	"github.com/abswap/abswap/switcher/switchertest"
 )
 
-var swaps = flag.Int("haproxy.swaps", 5, "how many swaps TestSwapsUnderLoad makes")
+var swaps = flag.Int("haproxy.swaps", 4, "how many swaps TestSwapsUnderLoad makes; from 50 on clients do not pause between requests")
+
+// many swaps are the full form of TestSwapsUnderLoad: go test -run TestSwapsUnderLoad -timeout 30m ./switcher/haproxy -haproxy.swaps 100
+const many = 50
 
 // TestSwapsUnderLoad swaps to and fro under short requests, long uploads, downloads, websockets and sessions, while another hand reloads HAProxy
 // at random moments. None may be lost, none late (answered by a slot that was off when it began), none cut; and at each reading the counts
 // cover all that is open in a slot, also what old workers carry.
 func TestSwapsUnderLoad(t *testing.T) {
-	for name, newRig := range map[string]func(context.Context) (switchertest.Rig, *instance, error){
-		"map": func(ctx context.Context) (switchertest.Rig, *instance, error) { return mapRig(ctx, true) },
-		"servers": func(ctx context.Context) (switchertest.Rig, *instance, error) {
-			return serversRig(ctx, serversConfig, false)
-		},
-		"sessions": func(ctx context.Context) (switchertest.Rig, *instance, error) {
-			return serversRig(ctx, cookieConfig, true)
-		},
+	type newRig = func(context.Context) (switchertest.Rig, *instance, error)
+	servers := func(config string, keep bool) newRig {
+		return func(ctx context.Context) (switchertest.Rig, *instance, error) { return serversRig(ctx, config, keep) }
+	}
+	for name, c := range map[string]struct {
+		newRig   newRig
+		sessions sessions
+		tcp      bool
+	}{
+		"map":               {func(ctx context.Context) (switchertest.Rig, *instance, error) { return mapRig(ctx, true) }, noSessions, false},
+		"servers":           {servers(serversConfig, false), noSessions, false},
+		"sessions kept":     {servers(cookieConfig, true), sessionsStay, false},
+		"sessions not kept": {servers(cookieConfig, false), sessionsMove, false},
+		"tcp map":           {func(ctx context.Context) (switchertest.Rig, *instance, error) { return tcpRig(ctx, true) }, noSessions, true},
+		"tcp servers":       {func(ctx context.Context) (switchertest.Rig, *instance, error) { return tcpRig(ctx, false) }, noSessions, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			needHAProxy(t)
 			t.Parallel()
-			rig, in, err := newRig(t.Context())
+			rig, in, err := c.newRig(t.Context())
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, rig.Close()) }()
 			began := time.Now()
-			l := &load{rig: rig, sessions: name == "sessions", open: map[*int]string{}}
+			l := &load{rig: rig, front: in.front, sessions: c.sessions, tcp: c.tcp, open: map[*int]string{}}
 			l.run(t, in)
 			t.Logf("%s: %d swaps (longest Activate %s), %d reloads; %d short requests, %d pieces of long work, %d of them open in one slot at the most; lost %d, late %d, cut %d",
 				time.Since(began).Round(time.Second), *swaps, l.longest, l.reloads, l.short.Load(), l.long.Load(), l.most, l.lost.Load(), l.late.Load(), l.cut.Load())
 			assert.Zero(t, l.lost.Load(), "lost: %v", l.first)
-			assert.Zero(t, l.late.Load(), "late")
+			assert.Zero(t, l.late.Load(), "late: %v", l.first)
 			assert.Zero(t, l.cut.Load(), "cut: %v", l.first)
 			assert.Positive(t, l.short.Load())
 			assert.Positive(t, l.long.Load())
+			if l.sessions != noSessions {
+				v := &l.visits
+				t.Logf("%d sessions with %d requests, %d of them while their slot was off; lost %d, moved %d, late %d", v.sessions.Load(), v.requests.Load(),
+					v.stayed.Load(), v.lost.Load(), v.moved.Load(), v.late.Load())
+				assert.Zero(t, v.lost.Load()+v.moved.Load()+v.late.Load(), "sessions: %v", l.first)
+				assert.Positive(t, v.sessions.Load())
+				assert.Greater(t, v.requests.Load(), v.sessions.Load())
+				if l.sessions == sessionsStay && *swaps >= many {
+					assert.Positive(t, v.stayed.Load(), "a session that is kept outlives swaps")
+				}
+			}
 		})
 	}
 }
@@ -56,10 +77,13 @@ func TestSwapsUnderLoad(t *testing.T) {
 // load is what clients do during the swaps, and what became of it.
 type load struct {
 	rig      switchertest.Rig
-	sessions bool
+	front    string
+	sessions sessions
+	tcp      bool                   // plain connections, no requests
 	want     atomic.Pointer[string] // the slot for what begins now; nil while a switch is on its way
 
 	short, long, lost, late, cut atomic.Int64
+	visits                       visits
 	reloads, most                int
 	longest                      time.Duration // of all calls of Activate
 
@@ -78,7 +102,7 @@ func (l *load) wrong(n *atomic.Int64, err error) {
 }
 
 func (l *load) run(t *testing.T, in *instance) {
-	ctx, stop := context.WithTimeout(t.Context(), time.Duration(*swaps+10)*3*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), time.Duration(*swaps+20)*10*time.Second)
 	defer stop()
 	require.NoError(t, l.rig.Switcher.Activate(ctx, l.rig.Blue))
 	blue := l.rig.Blue.Name()
@@ -89,18 +113,30 @@ func (l *load) run(t *testing.T, in *instance) {
 	for i := range 4 {
 		clients.Go(func() {
 			probe, done := l.rig.Probe, func() {}
-			if i%2 == 0 {
+			if i%2 == 0 && !l.tcp {
 				probe, done = l.rig.KeepAlive()
 			}
 			defer done()
 			for !over.Load() {
 				l.request(ctx, probe)
+				if *swaps < many {
+					pause(ctx, time.Duration(rand.IntN(20))*time.Millisecond)
+				}
 			}
 		})
 	}
 	kinds := []switchertest.Kind{switchertest.KindUpload, switchertest.KindUpgraded, switchertest.KindDownload, switchertest.KindUpload, switchertest.KindRequest}
-	if l.sessions {
-		kinds = append(kinds, switchertest.KindSession, switchertest.KindSession)
+	if l.tcp {
+		kinds = []switchertest.Kind{switchertest.KindUpgraded, switchertest.KindUpgraded, switchertest.KindUpgraded}
+	}
+	if l.sessions != noSessions {
+		for range 3 {
+			clients.Go(func() {
+				for !over.Load() {
+					l.visit(ctx, &over)
+				}
+			})
+		}
 	}
 	for _, kind := range kinds {
 		clients.Go(func() {
@@ -180,11 +216,9 @@ func (l *load) work(ctx context.Context, kind switchertest.Kind, over *atomic.Bo
 		l.wrong(&l.late, fmt.Errorf("a %s went to %q, not to %q", kind, work.Slot, *want))
 	}
 	key := new(int)
-	if kind != switchertest.KindSession { // between its requests it is nowhere
-		l.mu.Lock()
-		l.open[key] = work.Slot
-		l.mu.Unlock()
-	}
+	l.mu.Lock()
+	l.open[key] = work.Slot
+	l.mu.Unlock()
 	for range 2 + rand.IntN(10) {
 		if over.Load() {
 			break

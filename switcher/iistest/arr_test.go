@@ -110,6 +110,7 @@ func (w *world) shares(n int) map[string]int {
 }
 
 func TestFarmShares(t *testing.T) {
+	t.Parallel()
 	w := newFarm(t, iistest.ARRQuirks{})
 	assert.Equal(t, map[string]int{"v1": 75, "v2": 25}, w.shares(100), "weights 30 and 10")
 	w.must("set", "config", "-section:webFarms", "/[name='F'].[address='green.local'].applicationRequestRouting.weight:90", "/commit:apphost")
@@ -124,11 +125,13 @@ func TestFarmShares(t *testing.T) {
 }
 
 func TestFarmByHashIgnoresWeights(t *testing.T) {
+	t.Parallel()
 	w := newFarm(t, iistest.ARRQuirks{}, "ALGORITHM", "RequestHash")
 	assert.Len(t, w.shares(40), 1, "one URL goes to one member")
 }
 
 func TestFarmStates(t *testing.T) {
+	t.Parallel()
 	w := newFarm(t, iistest.ARRQuirks{}, "AFFINITY", "true")
 	sticky := func(cookies []*http.Cookie) (string, []*http.Cookie) {
 		c := w.Client()
@@ -159,7 +162,7 @@ func TestFarmStates(t *testing.T) {
 	held := w.hold("http://www.example.test", "graceful") // goes to v2
 	require.NoError(t, w.SetState("F", "blue.local", "Start"))
 	require.NoError(t, w.SetState("F", "green.local", "GracefulStop"))
-	assert.EqualValues(t, 1, w.member("green.local").Current)
+	w.eventually("it is counted, and what was answered before no more", func() bool { return w.member("green.local").Current == 1 })
 	assert.Equal(t, map[string]int{"v1": 10}, w.shares(10))
 	w.letGo("graceful")
 	assert.Equal(t, "v2", w.ended(held).release, "what runs ends by itself")
@@ -179,6 +182,7 @@ func TestFarmStates(t *testing.T) {
 }
 
 func TestFarmForgetsWithItsWorkerProcess(t *testing.T) {
+	t.Parallel()
 	w := newFarm(t, iistest.ARRQuirks{})
 	w.shares(1)
 	held := w.hold("http://www.example.test", "old")
@@ -188,7 +192,7 @@ func TestFarmForgetsWithItsWorkerProcess(t *testing.T) {
 	w.eventually("a new worker process serves", func() bool {
 		return w.get("http://www.example.test/").status == 200 && w.member("blue.local").State == "Active"
 	})
-	assert.Zero(t, w.member("blue.local").Current, "the old process has the request, the new one does not know")
+	w.eventually("the old process has the request, the new one does not know", func() bool { return w.member("blue.local").Current == 0 })
 	assert.Equal(t, before, w.pool("Front").Workers[0].PID, "the old process finishes")
 	w.letGo("old")
 	assert.Equal(t, http.StatusOK, w.ended(held).status)
@@ -196,6 +200,7 @@ func TestFarmForgetsWithItsWorkerProcess(t *testing.T) {
 }
 
 func TestFarmHealth(t *testing.T) {
+	t.Parallel()
 	for _, keeps := range []bool{false, true} {
 		w := newFarm(t, iistest.ARRQuirks{ResetKeepsCurrent: keeps},
 			"HEALTH", `<healthCheck url="http://www.example.test/up" interval="00:00:02" timeout="00:00:20" responseMatch="v" />`)
@@ -209,7 +214,7 @@ func TestFarmHealth(t *testing.T) {
 		if keeps {
 			want = 1
 		}
-		assert.Equal(t, want, w.member("blue.local").Current, "a change of health resets the statistics")
+		w.eventually("a change of health resets the statistics", func() bool { return w.member("blue.local").Current == want })
 		assert.Equal(t, http.StatusServiceUnavailable, w.get("http://www.example.test/").status)
 		w.must("start", "site", "Blue")
 		w.eventually("and that it is back", func() bool { return w.member("blue.local").Healthy })
@@ -222,6 +227,7 @@ func TestFarmHealth(t *testing.T) {
 }
 
 func TestFarmMemberDown(t *testing.T) {
+	t.Parallel()
 	w := newFarm(t, iistest.ARRQuirks{})
 	w.must("stop", "site", "Blue")
 	w.must("stop", "site", "Green")
@@ -229,7 +235,8 @@ func TestFarmMemberDown(t *testing.T) {
 }
 
 func TestFarmTimeoutCutsLongRequests(t *testing.T) {
-	w := newFarm(t, iistest.ARRQuirks{}, "TIMEOUT", "00:00:30") // 0.3 s
+	t.Parallel()
+	w := newFarm(t, iistest.ARRQuirks{}, "TIMEOUT", "00:05:00") // 3 s
 	w.shares(4)
 	held := w.hold("http://www.example.test", "slow")
 	assert.Equal(t, http.StatusBadGateway, w.ended(held).status)
@@ -237,6 +244,7 @@ func TestFarmTimeoutCutsLongRequests(t *testing.T) {
 }
 
 func TestFarmUpgrade(t *testing.T) {
+	t.Parallel()
 	w := newFarm(t, iistest.ARRQuirks{})
 	w.shares(1)
 	require.NoError(t, w.SetState("F", "green.local", "GracefulStop"))
@@ -258,6 +266,7 @@ func TestFarmUpgrade(t *testing.T) {
 }
 
 func TestFarmCommitForgets(t *testing.T) {
+	t.Parallel()
 	for _, forgets := range []bool{false, true} {
 		w := newFarm(t, iistest.ARRQuirks{FarmCommitForgets: forgets})
 		w.shares(1)
@@ -268,11 +277,13 @@ func TestFarmCommitForgets(t *testing.T) {
 }
 
 func TestFarmFeedsItselfWithoutACondition(t *testing.T) {
+	t.Parallel()
 	w := newFarm(t, iistest.ARRQuirks{}, `<conditions><add input="{SERVER_PORT}" pattern="80" /></conditions>`, "")
 	assert.Equal(t, http.StatusServiceUnavailable, w.get("http://www.example.test/").status)
 }
 
 func TestPowerShellStandsIn(t *testing.T) {
+	t.Parallel()
 	w := newFarm(t, iistest.ARRQuirks{FieldNumbers: true, NoStateNames: true})
 	w.shares(1)
 	path, err := w.PowerShell()

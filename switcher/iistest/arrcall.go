@@ -98,8 +98,10 @@ func (s *Server) answerARR(q arrRequest, a *arrAnswer) error {
 	return fmt.Errorf("call %q is unknown", q.Call)
 }
 
-// readARR fills in what the counters say, and which worker processes the pool has.
+// readARR fills in which worker processes the pool has, and then what the counters say: in this order, as the script does, since a process that
+// takes over in between must be one that the answer does not name.
 func (s *Server) readARR(q arrRequest, a *arrAnswer) error {
+	a.Workers = s.arrWorkers(q.Pool)
 	members, err := s.Members(q.Farm)
 	if err != nil {
 		return err
@@ -108,13 +110,6 @@ func (s *Server) readARR(q arrRequest, a *arrAnswer) error {
 	defer s.mu.Unlock()
 	a.Tick = time.Now().UnixMilli() // of a machine whose clock goes Scale times as fast
 	a.Tick = int64(float64(a.Tick-s.born.UnixMilli()) / s.cfg.Scale)
-	if p := s.pools[strings.ToLower(q.Pool)]; p != nil {
-		for w := range p.workers {
-			if w.state != gone {
-				a.Workers = append(a.Workers, arrWorker{w.pid, map[workerState]string{launching: "Starting", running: "Running", ending: "Stopping"}[w.state]})
-			}
-		}
-	}
 	f, _ := s.conf.routing.farm(q.Farm)
 	if a.Balance = "WeightedRoundRobin"; f.hash {
 		a.Balance = "RequestHash"
@@ -134,6 +129,23 @@ func (s *Server) readARR(q arrRequest, a *arrAnswer) error {
 		a.Servers = append(a.Servers, x)
 	}
 	return nil
+}
+
+// arrWorkers lists the worker processes of a pool.
+func (s *Server) arrWorkers(pool string) []arrWorker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.pools[strings.ToLower(pool)]
+	if p == nil {
+		return nil
+	}
+	var all []arrWorker
+	for w := range p.workers {
+		if w.state != gone {
+			all = append(all, arrWorker{w.pid, map[workerState]string{launching: "Starting", running: "Running", ending: "Stopping"}[w.state]})
+		}
+	}
+	return all
 }
 
 // PowerShell makes a real program of the name powershell (powershell.exe on Windows) in the machine's folder: whatever script it is given, it

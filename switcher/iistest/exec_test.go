@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -67,7 +66,8 @@ func TestKilledProcess(t *testing.T) {
 	_, err := w.Executable()
 	require.NoError(t, err)
 	for kind, want := range map[iistest.FaultKind]string{iistest.HangBefore: "A", iistest.HangAfter: "B"} {
-		w.Inject(iistest.Fault{Kind: kind})
+		hangs := make(chan struct{})
+		w.Inject(iistest.Fault{Kind: kind, Match: func([]string) bool { close(hangs); return true }})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		before := len(w.Commands())
@@ -81,7 +81,7 @@ func TestKilledProcess(t *testing.T) {
 			select {
 			case err := <-done:
 				require.Fail(t, "it does not hang", "%v", err)
-			case <-time.After(300 * time.Millisecond):
+			case <-hangs:
 			}
 		}
 		cancel()

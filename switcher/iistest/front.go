@@ -34,6 +34,7 @@ type port struct {
 type conn struct {
 	raw    net.Conn
 	secure bool
+	busy   bool // a request was read whose answer is not wholly written; mu of the Server guards it
 	// With ConnectionsStick: where the first request went. mu of the Server guards it.
 	site int
 	pool *pool
@@ -142,11 +143,32 @@ func (p *port) add(c net.Conn) *conn {
 }
 
 func (p *port) connState(c net.Conn, to http.ConnState) {
-	if to == http.StateClosed || to == http.StateHijacked {
-		p.s.mu.Lock()
-		defer p.s.mu.Unlock()
+	p.s.mu.Lock()
+	defer p.s.mu.Unlock()
+	switch to {
+	case http.StateClosed, http.StateHijacked:
 		delete(p.conns, c)
+	default:
+		if state := p.conns[c]; state != nil {
+			state.busy = to == http.StateActive
+		}
 	}
+	if !p.s.up {
+		p.s.wake() // StopService waits for the last answers
+	}
+}
+
+// answering tells whether an answer is still on its way to a client. A worker process is done with a request a moment earlier than HTTP.sys
+// is. mu is held.
+func (s *Server) answering() bool {
+	for _, p := range s.ports {
+		for _, c := range p.conns {
+			if c.busy {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // dropAll resets all connections. mu is held.

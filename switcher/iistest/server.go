@@ -172,6 +172,9 @@ func (s *Server) Reboot() error {
 	return s.boot(data, conf)
 }
 
+// lastAnswers is how long StopService gives answers that the worker processes have written to reach their clients, in real time.
+const lastAnswers = 5 * time.Second
+
 // StopService stops the services WAS and W3SVC: no new requests, running ones have until their pool's shutdownTimeLimit, then all is down. It
 // returns when it is. Commands see states Unknown and exit 50 until StartService.
 func (s *Server) StopService(ctx context.Context) error {
@@ -197,6 +200,11 @@ func (s *Server) StopService(ctx context.Context) error {
 		}
 		return true
 	})
+	if err == nil { // a client that takes no answer, or never ends its upload, is not waited for
+		limited, cancel := context.WithTimeout(ctx, lastAnswers)
+		_ = s.await(limited, func() bool { return !s.answering() }) // down ends them
+		cancel()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.down()

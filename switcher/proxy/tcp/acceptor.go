@@ -1,0 +1,123 @@
+package tcp
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// acceptor accepts connections on several listeners and knows which are under way.
+type acceptor struct {
+	mu     sync.Mutex
+	shut   bool // no more listeners
+	closed bool // nor connections
+	open   map[net.Listener]bool
+	wake   chan struct{} // closed by close; nil until somebody waits for it
+	under  sync.WaitGroup
+}
+
+// enter counts a connection, unless it is too late.
+func (a *acceptor) enter() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return false
+	}
+	a.under.Add(1)
+	return true
+}
+
+func (a *acceptor) leave() { a.under.Done() }
+
+func (a *acceptor) isClosed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.closed
+}
+
+// close closes the listeners, and for good lets no connection in any more.
+func (a *acceptor) close(forGood bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.shut {
+		a.shut = true
+		close(a.woken())
+	}
+	a.closed = a.closed || forGood
+	for l := range a.open {
+		l.Close()
+	}
+}
+
+// woken returns a channel that close closes. a.mu is held.
+func (a *acceptor) woken() chan struct{} {
+	if a.wake == nil {
+		a.wake = make(chan struct{})
+	}
+	return a.wake
+}
+
+// serve accepts on l until it fails for good, and gives each connection to handle, on a goroutine of its own. It returns net.ErrClosed after
+// close.
+func (a *acceptor) serve(l net.Listener, handle func(net.Conn)) error {
+	a.mu.Lock()
+	if a.shut {
+		a.mu.Unlock()
+		l.Close()
+		return net.ErrClosed
+	}
+	if a.open == nil {
+		a.open = map[net.Listener]bool{}
+	}
+	a.open[l] = true
+	wake := a.woken()
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.open, l)
+		l.Close()
+	}()
+
+	pause := time.Duration(0)
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			select {
+			case <-wake:
+				return net.ErrClosed
+			default:
+			}
+			if temporary(err) { // out of descriptors, or the client has gone already
+				pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+				t := time.NewTimer(pause)
+				select {
+				case <-t.C:
+				case <-wake:
+					t.Stop()
+				}
+				continue
+			}
+			return err
+		}
+		pause = 0
+		if !a.enter() {
+			c.Close()
+			return net.ErrClosed
+		}
+		go func() {
+			defer a.leave()
+			handle(c)
+		}()
+	}
+}
+
+// temporary reports whether accepting may work again by itself.
+func temporary(err error) bool {
+	t, ok := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](err)
+	return ok && t.Temporary() && !errors.Is(err, net.ErrClosed)
+}

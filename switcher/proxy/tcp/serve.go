@@ -1,0 +1,78 @@
+package tcp
+
+import (
+	"context"
+	"net"
+
+	"github.com/abswap/abswap/switcher/proxy/internal/route"
+)
+
+// Stats are counts since New.
+type Stats struct {
+	Carried   int64 // connections that were carried to a slot and have ended, in whatever way
+	Failed    int64 // connections closed since no slot could be reached
+	Refused   int64 // connections closed since no slot took new ones
+	Redialled int64 // connections that another slot got since the first could not be reached
+	Cut       int64 // connections broken by ForceCut or Close
+}
+
+// Stats returns the counts.
+func (s *Switcher) Stats() Stats {
+	return Stats{Carried: s.stats.carried.Load(), Failed: s.stats.failed.Load(), Refused: s.stats.refused.Load(),
+		Redialled: s.stats.redialled.Load(), Cut: s.stats.cut.Load()}
+}
+
+// Serve accepts connections on l and carries them until Shutdown or Close is called, then returns net.ErrClosed. It may be called for several
+// listeners. It closes l. Connections of a tls.Listener are carried decrypted.
+func (s *Switcher) Serve(l net.Listener) error {
+	return s.doors.serve(l, func(c net.Conn) { s.carry(c, nil) })
+}
+
+// ServeConn carries one connection and returns when it has ended. It closes c.
+func (s *Switcher) ServeConn(c net.Conn) {
+	if !s.doors.enter() {
+		c.Close()
+		return
+	}
+	defer s.doors.leave()
+	s.carry(c, nil)
+}
+
+// adopt carries a connection, after the bytes that were read of it already. It returns at once; Close waits.
+func (s *Switcher) adopt(c net.Conn, read []byte) {
+	if !s.doors.enter() {
+		c.Close()
+		return
+	}
+	go func() {
+		defer s.doors.leave()
+		s.carry(c, read)
+	}()
+}
+
+// Shutdown closes the listeners and waits until all connections have ended by themselves. Meanwhile slots can still be switched. If ctx ends
+// first its error is returned and what is left goes on; Close ends that.
+func (s *Switcher) Shutdown(ctx context.Context) error {
+	s.doors.close(false)
+	for name := range s.cfg.Slots {
+		if err := s.table.WaitIdle(ctx, name); err != nil {
+			return err
+		}
+	}
+	return s.Close()
+}
+
+// Close closes the listeners, breaks all connections and waits until nothing of them is left. Afterwards Activate, SetWeights and Seal return
+// net.ErrClosed. A second call does nothing.
+func (s *Switcher) Close() error {
+	s.doors.close(true)
+	s.busy <- struct{}{}
+	s.table.Set() // nothing can enter any more
+	s.unlock()
+	for name := range s.cfg.Slots {
+		s.table.Order(name, route.Cut)
+	}
+	s.doors.under.Wait()
+	s.flow.close()
+	return nil
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package tcp
+
+type pipes struct{}
+
+func (*pipes) close() {}
