@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -69,8 +70,7 @@ func (s *Server) Serve(l net.Listener) error {
 	for {
 		nc, err := l.Accept()
 		if err != nil {
-			var ne net.Error
-			if !errors.As(err, &ne) || !ne.Temporary() { //nolint:staticcheck // there is no other way to tell that descriptors have run out
+			if !exhausted(err) {
 				return err
 			}
 			if pause = min(max(2*pause, 5*time.Millisecond), time.Second); !s.rest(pause) {
@@ -81,6 +81,17 @@ func (s *Server) Serve(l net.Listener) error {
 		pause = 0
 		s.add(nc)
 	}
+}
+
+// exhausted reports whether Accept has failed since the process, or the system, has no descriptor or memory left, or since the client has
+// gone again: the next call may do better.
+func exhausted(err error) bool {
+	for _, e := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // rest waits; it is false if the server was closed meanwhile.
