@@ -84,10 +84,12 @@ func (x *Exchange) relay(u *Upstream, r *Response, body Body, style Style) (Endi
 	}
 	defer func() { u.large = false }()
 	for {
-		if done, err := x.spliceAnswer(u, &body); done || err != nil {
-			if err != nil {
-				return x.verdict(Broken), err
-			}
+		switch done, rerr, werr := x.spliceAnswer(u, &body); {
+		case rerr != nil:
+			return x.verdict(Broken), rerr
+		case werr != nil:
+			return x.verdict(Gone), werr
+		case done:
 			return Done, nil
 		}
 		if err := u.fill(false); err != nil {

@@ -32,7 +32,7 @@ func charTable() (t [256]uint8) {
 	for _, c := range []byte("!#$%&'*+-.^_`|~") {
 		t[c] |= tokenChar
 	}
-	for _, c := range []byte("-._~%!$&'()*+;=") { // of what RFC 3986 allows a comma is left out: it also joins two fields
+	for _, c := range []byte("-._~!$&'()*+;=") { // of what RFC 3986 allows a comma is left out, which also joins two fields, and escapes
 		t[c] |= hostChar
 	}
 	return t
@@ -141,7 +141,7 @@ func validHost(v []byte) bool {
 	i := 0
 	if len(v) > 0 && v[0] == '[' {
 		for i = 1; i < len(v) && v[i] != ']'; i++ {
-			if chars[v[i]]&(hostChar|digitChar) == 0 && v[i] != ':' {
+			if hexOf(v[i]) < 0 && v[i] != ':' && v[i] != '.' {
 				return false
 			}
 		}
@@ -160,12 +160,8 @@ func validHost(v []byte) bool {
 	if v[i] != ':' || i == 0 {
 		return false
 	}
-	for _, c := range v[i+1:] {
-		if chars[c]&digitChar == 0 {
-			return false
-		}
-	}
-	return true
+	port, ok := decimal(v[i+1:])
+	return i+1 == len(v) || ok && port <= 65535
 }
 
 // decimal reads a number of digits only that fits into 63 bits.

@@ -45,6 +45,7 @@ type Server struct {
 	number  atomic.Uint32 // of the last connection
 	bell    chan struct{} // rung while closing, when something has ended
 	all     sync.WaitGroup
+	pipes   pipes
 
 	mu      sync.Mutex
 	closed  bool
@@ -190,6 +191,7 @@ func (s *Server) Close() {
 	}
 	s.all.Wait()
 	s.sweeper.Wait()
+	s.pipes.close()
 }
 
 // startSweep starts sweep, once. It is false after Close.

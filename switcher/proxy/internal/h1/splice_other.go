@@ -1,5 +1,14 @@
+//go:build !linux
+
 package h1
 
-func (b *upload) splice(x *Exchange, u *Upstream) (bool, error) { return false, nil }
+// pipes are none here.
+type pipes struct{}
 
-func (x *Exchange) spliceAnswer(u *Upstream, body *Body) (bool, error) { return false, nil }
+func (pipes) close() {}
+
+// canSplice says no: bodies are copied here.
+func canSplice(_, _ *link) bool { return false }
+
+// splice is never called.
+func (s *Server) splice(_, _ *link, _ int64, _ func(int64)) (rerr, werr error) { return nil, nil }

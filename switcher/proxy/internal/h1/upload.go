@@ -25,7 +25,7 @@ func (x *Exchange) beginBody(u *Upstream) {
 	x.begun = true
 	x.dropHead()
 	b := &upload{done: make(chan struct{})}
-	b.moved.Store(time.Now().UnixNano())
+	b.touch()
 	x.upload = b
 	go func() {
 		defer close(b.done)
@@ -90,8 +90,11 @@ func (b *upload) send(u *Upstream, p []byte) {
 		b.lost.Store(true)
 		return
 	}
-	b.moved.Store(time.Now().UnixNano())
+	b.touch()
 }
+
+// touch says that the upload has moved.
+func (b *upload) touch() { b.moved.Store(time.Now().UnixNano()) }
 
 // isWhole reports whether the body has been read to its end.
 func (b *upload) isWhole() bool {
