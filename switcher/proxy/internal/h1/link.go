@@ -107,31 +107,34 @@ func (l *link) fill(idle bool) error {
 		return l.err
 	}
 	if l.in == nil && idle {
-		n, err := l.Conn.Read(l.first)
+		n, err := readSome(l.Conn, l.first)
 		if n > 0 {
 			l.in = getBuffer(false)
 			l.in.w = copy(l.in.data, l.first[:n])
 			return nil
 		}
-		return noProgress(err)
+		return err
 	}
 	if l.in == nil {
 		l.in = getBuffer(l.large)
 	}
-	n, err := l.Conn.Read(l.in.data[l.in.w:])
+	n, err := readSome(l.Conn, l.in.data[l.in.w:])
 	l.in.w += n
 	if n > 0 {
 		return nil
 	}
 	l.release()
-	return noProgress(err)
+	return err
 }
 
-func noProgress(err error) error {
-	if err == nil {
-		return io.ErrNoProgress
+// readSome reads at least one byte, or returns why it cannot.
+func readSome(r io.Reader, p []byte) (int, error) {
+	for range 100 {
+		if n, err := r.Read(p); n > 0 || err != nil {
+			return n, err
+		}
 	}
-	return err
+	return 0, io.ErrNoProgress
 }
 
 // Write writes all of p.
