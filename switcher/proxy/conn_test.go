@@ -312,3 +312,35 @@ func TestLargeBodiesArriveWhole(t *testing.T) {
 	f.idle(t, "blue")
 	assert.Equal(t, 1, f.IdleConns("blue"))
 }
+
+// TestIdleConnectionsGoOn lets many connections be idle for some looks of the proxy at them, again and again: each carries its next request.
+func TestIdleConnectionsGoOn(t *testing.T) {
+	f, _, _ := pair(t, hello, hello)
+	clients := make([]*rawClient, 100)
+	for i := range clients {
+		clients[i] = f.raw(t)
+	}
+	for range 3 {
+		<-time.After(500 * time.Millisecond)
+		for _, c := range clients {
+			c.send(plainGET)
+		}
+		for _, c := range clients {
+			require.Contains(t, c.head(), "200 OK")
+			require.Equal(t, "hello\n", c.read(6))
+		}
+	}
+	f.idle(t, "blue")
+	assert.Zero(t, f.Stats())
+}
+
+// TestNewConnectionsAreNotTakenForIdle opens connections all the time while the proxy looks at them.
+func TestNewConnectionsAreNotTakenForIdle(t *testing.T) {
+	f := serve(t, proxy.Config{Slots: map[string]string{"blue": plainBackend(t)}, Active: "blue", IdleTimeout: time.Hour, HeadTimeout: 4 * time.Millisecond})
+	for range 300 {
+		c := f.raw(t)
+		c.send(plainGET)
+		require.Contains(t, c.head(), "200 OK")
+		c.Close()
+	}
+}

@@ -7,10 +7,11 @@ import (
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
 )
 
-// answer passes the final answer on to the client, then sees the upload to its end.
+// answer passes the final answer on to the client, then sees the upload to its end. It gives r back.
 func (x *Exchange) answer(u *Upstream, r *Response) (how Ending, keep bool, err error) {
 	// A body that has not begun never will, and a cut from here on breaks off the answer.
 	if x.flags.Or(flagAnswered)&flagCut != 0 {
+		putResponse(r)
 		return Cut, false, nil
 	}
 	x.refused = x.refused || !x.begun
@@ -28,11 +29,12 @@ func (x *Exchange) answer(u *Upstream, r *Response) (how Ending, keep bool, err 
 	}
 	x.last = x.last || style.Close
 	style.Close = style.Close || x.last && style.Minor > 0
+	closes := r.Close
 	how, err = x.relay(u, r, body, style)
 	if how != Done {
 		return how, false, err
 	}
-	keep = !r.Close && len(u.pending()) == 0 && body.framing != toTheEnd
+	keep = !closes && len(u.pending()) == 0 && body.framing != toTheEnd
 	u.release()
 	if x.facts.Length == 0 {
 		return Done, keep, nil
@@ -60,12 +62,13 @@ func (x *Exchange) closing() bool {
 	return !x.whole
 }
 
-// relay writes the answer to the client as it comes. What the slot has sent is given to the client before more is waited for.
+// relay writes the answer to the client as it comes, and gives r back. What the slot has sent is given to the client before more is waited for.
 func (x *Exchange) relay(u *Upstream, r *Response, body Body, style Style) (Ending, error) {
 	c := x.conn
 	out := getBuffer(false)
 	data := r.Append(out.data[:0], u.pending(), style)
 	u.take(r.Len())
+	putResponse(r)
 	wrapped := style.Chunked && body.framing == toTheEnd
 	data, done, fault := x.next(data, u, &body, wrapped)
 	if fault != nil { // what came before it is the client's

@@ -22,9 +22,14 @@ const (
 	phaseTunnel
 	phaseLinger
 	phaseExpired // it was idle, or had a part of a head, for too long
-	phaseMask    = 7
-	phaseBits    = 3
+	phaseMoving  // it was idle for a while: a new goroutine is to wait on
+	phaseMask    = 15
+	phaseBits    = 4
 )
+
+// movedBy is how many changes of state lie between an idle connection's wait and the same wait on its next goroutine: the end of the first,
+// its being taken back, and the second.
+const movedBy = 3
 
 // conn is a client's connection. Its goroutine reads a head, carries the request to its end, and so on; see Exchange for what else may read.
 type conn struct {
@@ -43,6 +48,7 @@ type conn struct {
 
 	lastWord uint64 // of state, as sweep saw it
 	lastTime time.Time
+	settled  uint64 // the word of a wait whose goroutine has carried nothing
 
 	mu      sync.Mutex    // guards what follows; taken seldom
 	watched chan struct{} // closed when the watching has ended
@@ -58,6 +64,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.x.open(c)
 	c.enter(phaseIdle)
+	c.settled = 2<<phaseBits | phaseIdle // the first wait, of a goroutine that is new
 	return c
 }
 
@@ -69,11 +76,25 @@ func (c *conn) enter(phase uint64) (word uint64) {
 	return word
 }
 
-// serve reads requests and carries them, one after the other.
-func (c *conn) serve() {
+// run is the goroutine of the connection. One that has carried requests has a larger stack than it takes to wait, and keeps it: where the
+// connection is idle for a while, another one takes over.
+func (c *conn) run() {
+	if c.serve() {
+		go c.run()
+		return
+	}
+	c.srv.all.Done()
+}
+
+// serve reads requests and carries them, one after the other. It returns true if another goroutine is to go on.
+func (c *conn) serve() (move bool) {
 	defer func() {
 		if v := recover(); v != nil {
 			c.srv.logPanic(c, v)
+			move = false
+		}
+		if move {
+			return
 		}
 		c.cancel()
 		c.Conn.Close()
@@ -82,28 +103,30 @@ func (c *conn) serve() {
 		c.srv.remove(c)
 	}()
 	if !c.shakeHands() {
-		return
+		return false
 	}
-	for c.awaitRequest() {
+	for c.awaitRequest(&move) {
 		c.srv.front.Forward(&c.x)
 		if !c.x.finish() {
-			return
+			return false
 		}
 	}
+	return move
 }
 
-// shakeHands does TLS's handshake, within the time for a head.
+// shakeHands does TLS's handshake, within the time for a head. Where it has been done it does nothing.
 func (c *conn) shakeHands() bool {
 	h, ok := c.Conn.(interface{ HandshakeContext(context.Context) error })
-	if !ok {
+	if !ok || c.change > 1 {
 		return true
 	}
 	c.enter(phaseHead)
 	return h.HandshakeContext(c.ctx) == nil
 }
 
-// awaitRequest reads the head of the next request. It is false if the connection is to be closed.
-func (c *conn) awaitRequest() bool {
+// awaitRequest reads the head of the next request. It is false if the connection is to be closed, or, with move set, another goroutine is to
+// wait for it.
+func (c *conn) awaitRequest(move *bool) bool {
 	c.release()
 	if c.in == nil {
 		c.large = false
@@ -114,6 +137,7 @@ func (c *conn) awaitRequest() bool {
 		err := c.fill(true)
 		c.change++
 		if busy := c.change<<phaseBits | phaseBusy; !c.state.CompareAndSwap(word, busy) {
+			*move = err != nil && c.state.Load()&phaseMask == phaseMoving
 			c.revive()
 		}
 		if err != nil {
@@ -186,7 +210,10 @@ func (c *conn) readHead() bool {
 func (c *conn) look(now time.Time) {
 	word := c.state.Load()
 	if word != c.lastWord {
-		c.lastWord, c.lastTime = word, now
+		if word != c.settled {
+			c.lastTime = now
+		}
+		c.lastWord = word
 		return
 	}
 	var limit time.Duration
@@ -195,27 +222,32 @@ func (c *conn) look(now time.Time) {
 		c.startWatch(word)
 		return
 	case phaseIdle:
-		limit = c.srv.cfg.IdleTimeout
+		if limit = c.srv.cfg.IdleTimeout; c.raw != nil && word != c.settled && c.interrupt(word, phaseMoving) {
+			c.settled = word + movedBy<<phaseBits
+			return
+		}
 	case phaseHead:
 		limit = c.srv.cfg.HeadTimeout
 	}
 	if limit > 0 && now.Sub(c.lastTime) >= limit {
-		c.expire(word)
+		c.interrupt(word, phaseExpired)
 	}
 }
 
-// expire ends a wait of the connection for its client, if it still does what word says.
-func (c *conn) expire(word uint64) {
+// interrupt ends a wait of the connection for its client, if it still does what word says; phase says what for.
+func (c *conn) interrupt(word, phase uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state.CompareAndSwap(word, word&^phaseMask|phaseExpired) {
-		c.SetReadDeadline(past)
+	if !c.state.CompareAndSwap(word, word&^phaseMask|phase) {
+		return false
 	}
+	c.SetReadDeadline(past)
+	return true
 }
 
 // cutOff ends the connection from outside.
 func (c *conn) cutOff() {
-	c.cancel()
+	c.gone()
 	c.SetDeadline(past) // first: to close a TLS connection may take a while
 	if c.tls {
 		if t, ok := c.Conn.(*tls.Conn); ok {

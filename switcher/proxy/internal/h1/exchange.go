@@ -76,7 +76,7 @@ type Exchange struct {
 }
 
 // pathMax bounds what an Entry tells of a path.
-const pathMax = 128
+const pathMax = 104
 
 func (x *Exchange) open(c *conn) {
 	x.conn = c
@@ -233,16 +233,26 @@ func (x *Exchange) connect(fresh bool) (u *Upstream, kept bool, err error) {
 			return u, within < 0, nil
 		}
 	}
-	ctx, cancel := context.WithCancel(x.conn.ctx)
-	defer cancel()
-	x.setDial(cancel)
-	u, err = pool.Connect(ctx)
-	x.setDial(nil)
-	if err != nil {
+	if u, err = x.dial(pool); err != nil {
 		return nil, false, err
 	}
 	x.attach(u)
 	return u, false, nil
+}
+
+// dial makes a fresh connection, on a goroutine of its own: it takes a deep stack, which the connection's goroutine would keep.
+func (x *Exchange) dial(pool *Pool) (u *Upstream, err error) {
+	ctx, cancel := context.WithCancel(context.Background()) // no child of the connection's, which would keep room for children from then on
+	defer cancel()
+	x.setDial(cancel)
+	defer x.setDial(nil)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		u, err = pool.Connect(ctx)
+	}()
+	<-over
+	return u, err
 }
 
 func (x *Exchange) setDial(cancel context.CancelFunc) {
@@ -349,8 +359,6 @@ func (x *Exchange) carry(u *Upstream, kept, fresh bool) (how Ending, keep bool, 
 	if err == errStale {
 		return Repeat, false, err
 	}
-	r := getResponse()
-	defer putResponse(r)
 	if err != nil || werr != nil {
 		if werr != nil { // it refuses to read on; perhaps it says why
 			err = u.fill(false)
@@ -362,14 +370,37 @@ func (x *Exchange) carry(u *Upstream, kept, fresh bool) (how Ending, keep bool, 
 			return x.unanswered(fresh), false, err
 		}
 	}
+	if err := x.awaitAnswer(u); err != nil {
+		return x.unanswered(fresh), false, err
+	}
+	r := getResponse() // only now: it may have been a long wait
 	if err := x.answerHead(u, r); err != nil {
+		putResponse(r)
 		return x.unanswered(fresh), false, err
 	}
 	if r.Status == 101 {
 		how, err = x.tunnel(u, r)
 		return how, false, err
 	}
-	return x.answer(u, r)
+	how, keep, err = x.answer(u, r)
+	return how, keep, err
+}
+
+// awaitAnswer waits for the first bytes of an answer.
+func (x *Exchange) awaitAnswer(u *Upstream) error {
+	for len(u.pending()) == 0 {
+		if err := u.fill(false); err != nil && !x.waited(u, &err) {
+			return noAnswer(err)
+		}
+	}
+	return nil
+}
+
+func noAnswer(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("slot closed the connection without an answer: %w", io.ErrUnexpectedEOF)
+	}
+	return err
 }
 
 // waited reports whether err only says that the slot has not asked for the body in time. Then the body goes to it all the same.
@@ -464,10 +495,7 @@ func (x *Exchange) answerHead(u *Upstream, r *Response) error {
 			return errHeadSize
 		}
 		if err := u.fill(false); err != nil && !x.waited(u, &err) {
-			if errors.Is(err, io.EOF) {
-				err = fmt.Errorf("slot closed the connection without an answer: %w", io.ErrUnexpectedEOF)
-			}
-			return err
+			return noAnswer(err)
 		}
 	}
 }

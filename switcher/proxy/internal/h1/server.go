@@ -123,10 +123,7 @@ func (s *Server) add(nc net.Conn) {
 	s.count.Add(1)
 	s.all.Add(1)
 	s.mu.Unlock()
-	go func() {
-		defer s.all.Done()
-		c.serve()
-	}()
+	go c.run()
 }
 
 func (s *Server) remove(c *conn) {
@@ -157,7 +154,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			switch word := c.state.Load(); word & phaseMask {
 			case phaseIdle:
 				busy++
-				c.expire(word)
+				c.interrupt(word, phaseExpired)
 			case phaseTunnel, phaseLinger:
 			default:
 				busy++

@@ -18,6 +18,11 @@ func statusText(status int) string { return http.StatusText(status) }
 // tunnel answers the client with the slot's 101 and carries bytes both ways until both directions have ended. Bytes that came with either
 // head are carried too, and each direction ends by itself.
 func (x *Exchange) tunnel(u *Upstream, r *Response) (Ending, error) {
+	defer func() {
+		if r != nil {
+			putResponse(r)
+		}
+	}()
 	got := r.Upgrade(u.pending())
 	var asked []byte
 	if x.facts.Upgrades && x.req != nil {
@@ -40,6 +45,8 @@ func (x *Exchange) tunnel(u *Upstream, r *Response) (Ending, error) {
 	x.Upgrade()
 	switched := r.Append(nil, u.pending(), Style{Minor: 1, Mark: c.srv.mark, MarkAs: c.srv.cfg.Mark, Marked: x.gen.Target.Mark, Protocol: got})
 	u.take(r.Len())
+	putResponse(r)
+	r = nil
 	x.dropHead()
 	if _, err := c.Write(switched); err != nil {
 		return Finished, err
