@@ -64,6 +64,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.x.open(c)
 	c.enter(phaseIdle)
+	c.lastTime = time.Now()
 	c.settled = 2<<phaseBits | phaseIdle // the first wait, of a goroutine that is new
 	return c
 }
