@@ -344,3 +344,40 @@ func TestNewConnectionsAreNotTakenForIdle(t *testing.T) {
 		c.Close()
 	}
 }
+
+// TestNextRequestDoesNotTouchTheLastUpload sends the next request while the slot has not yet taken the last piece of an upload.
+func TestNextRequestDoesNotTouchTheLastUpload(t *testing.T) {
+	body := strings.Repeat("a", 5000)
+	for name, text := range map[string]string{
+		"sized":   "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n",
+		"chunked": "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+	} {
+		bubble(t, proxy.Config{}, func(c net.Conn, br *bufio.Reader) {
+			r, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			time.Sleep(10 * time.Second)
+			got, err := io.ReadAll(r.Body)
+			assert.NoError(t, err)
+			assert.Equal(t, body, string(got), name)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			answerAll(c, br)
+		}, func(_ *proxy.Switcher, c net.Conn, br *bufio.Reader) {
+			io.WriteString(c, text)
+			time.Sleep(time.Second)
+			rest := body
+			if name == "chunked" {
+				rest = "1388\r\n" + body + "\r\n0\r\n\r\n"
+			}
+			io.WriteString(c, rest)
+			go io.WriteString(c, plainGET)
+			for range 2 {
+				h, err := readHead(br)
+				require.NoError(t, err)
+				assert.Contains(t, h, "200 OK")
+				io.ReadFull(br, make([]byte, 2))
+			}
+		})
+	}
+}

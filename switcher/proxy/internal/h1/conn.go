@@ -361,12 +361,17 @@ func closeWrite(c net.Conn) (ok bool, err error) {
 type reader struct {
 	x    *Exchange
 	rest []byte // of the last piece
-	over bool
+	over bool   // that was the last one
+	told bool
 }
 
 func (r *reader) Read(p []byte) (int, error) {
 	for len(r.rest) == 0 {
 		if r.over {
+			if !r.told {
+				r.told = true
+				r.x.bodyRead()
+			}
 			return 0, io.EOF
 		}
 		var err error

@@ -340,8 +340,8 @@ func (x *Exchange) carry(u *Upstream, kept, fresh bool) (how Ending, keep bool, 
 		x.Entry.In.Store(x.body.data)
 		data = append(data, piece...)
 		if done {
-			x.whole, async = true, false
-			x.conn.enter(phaseWaiting)
+			async = false
+			x.bodyRead() // what is in the buffer stays there until the exchange is over
 		}
 	}
 	var werr error
@@ -540,9 +540,12 @@ func (x *Exchange) piece() (p []byte, over bool, err error) {
 		return nil, false, fault
 	}
 	c.take(n)
-	if over {
-		x.whole = true
-		c.enter(phaseWaiting)
-	}
 	return p, over, nil
+}
+
+// bodyRead is called when the client's body has been read to its end, and all pieces of it have been used: from here on another goroutine may
+// read from the client, into the same buffer.
+func (x *Exchange) bodyRead() {
+	x.whole = true
+	x.conn.enter(phaseWaiting)
 }

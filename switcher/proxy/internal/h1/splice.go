@@ -42,8 +42,7 @@ func (b *upload) splice(x *Exchange, u *Upstream) (done bool, err error) {
 	if x.body.left > 0 {
 		return false, nil // what comes is dropped
 	}
-	x.whole = true
-	c.enter(phaseWaiting)
+	x.bodyRead()
 	return true, io.EOF
 }
 

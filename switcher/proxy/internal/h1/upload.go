@@ -57,6 +57,8 @@ func (b *upload) run(x *Exchange, u *Upstream) error {
 		}
 		b.send(u, p)
 		if over {
+			c.large = false
+			x.bodyRead()
 			return io.EOF
 		}
 		if len(c.pending()) == 0 {
