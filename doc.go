@@ -17,6 +17,9 @@
 //	s := &abswap.Swapper{Switcher: front, Slots: []abswap.Slot{blue, green}}
 //	report, err := s.Deploy(ctx, abswap.Release{ID: "v1085", Path: "/srv/releases/v1085"})
 //
+// Where all slots serve at the same time, as the machines of a fleet behind load balancers do, a Rolling updates one after the other, over a
+// MemberSwitcher.
+//
 // # Promises
 //
 // Switch: S1 in force at return; S2 nothing is lost; S3 old work survives; S4 idempotent, and never a third outcome; S5 honest; S6 nothing else

@@ -53,8 +53,8 @@ type Rolling struct {
 	// Soak is the same for each of the others. 0: 10s, negative: each is looked at once.
 	Soak time.Duration
 
-	// Gate is asked for each member when it has been watched, the canary first; an error refuses: the member is withdrawn, and the
-	// roll stops. It is called on a goroutine of the member's; with Parallel above 1 several calls may run at a time. nil: nobody is asked.
+	// Gate is asked for each member when it has been watched, the canary first; an error, whichever, refuses: the member is withdrawn,
+	// and the roll stops. It is called on a goroutine of the member's; with Parallel above 1 several calls may run at a time. nil: nobody is asked.
 	Gate func(ctx context.Context, g RollGateRequest) error
 
 	// Back is the release that a member gets again when the new one fails in it. With an empty ID such a member is left out of service, and the
@@ -169,5 +169,24 @@ func (o *Rolling) journal() Journal {
 }
 
 func (o *Rolling) slot(name string) (Slot, error) {
-	return (&Swapper{Slots: o.Slots}).slot(name)
+	for _, s := range o.Slots {
+		if s.Name() == name {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("member %q: %w: it is not among Rolling.Slots", name, ErrUnknownSlot)
+}
+
+// knows refuses an unfinished roll with members that this Rolling has not.
+func (o *Rolling) knows(st *rollState) error {
+	var errs []error
+	for _, b := range st.Members {
+		if _, err := o.slot(b.Name); err != nil && !memberAtRest(st.members[b.Name].phase) {
+			errs = append(errs, err)
+		}
+	}
+	if err := joinErrors(errs...); err != nil {
+		return fmt.Errorf("roll %s is unfinished: %w; go on with the Slots that it began with, or Abandon it", st.id, err)
+	}
+	return nil
 }

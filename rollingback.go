@@ -122,7 +122,11 @@ func (r *roll) restoring(ctx context.Context, m *memberState, slot Slot) verdict
 	} else if m.Out {
 		return verdict{result: ResultFailed, err: errors.New("it was out of service before the roll, and stays so")}
 	}
-	note, err := r.putIn(ctx, slot, release)
+	err := r.prove(ctx, slot, release)
+	note := ""
+	if err == nil {
+		note, err = r.putIn(ctx, slot, release)
+	}
 	if err != nil {
 		return verdict{result: ResultFailed, err: err, notUndone: []string{fmt.Sprintf("it could not be put into service again: %v", err)}}
 	}

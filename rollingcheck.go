@@ -140,6 +140,11 @@ func (o *Rolling) fleetFindings(ctx context.Context) []error {
 			errs = append(errs, Warnf("member %q can neither be stopped nor started by us: what is installed has to come into force by itself", slot.Name()))
 		}
 	}
+	_, weighs := As[WeightedSwitcher](o.Switcher)
+	if _, seals := As[SealingSwitcher](o.Switcher); weighs && !seals {
+		errs = append(errs, Warnf("%T cannot seal: a member with no part of the work could still get some, as by a session, between the last look at it and its stop",
+			o.Switcher))
+	}
 	if floor := o.floor(); serving > 0 && serving <= floor && serving < len(o.Slots) {
 		errs = append(errs, Warnf("%d of %d members serve and the floor is %d: none of them can be taken out as long as that is so",
 			serving, len(o.Slots), floor))

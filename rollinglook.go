@@ -163,8 +163,8 @@ func (r *roll) takeTurn(ctx context.Context) error {
 
 func (r *roll) giveTurn() { r.turn <- struct{}{} }
 
-// keepOut makes sure that a member which is not proven fit is still out of service. If another hand has put it in, it is taken out again: what
-// it gets there would fail. But if it is fit by now, and the others are too few without it, it is left in, and the error is errShort.
+// keepOut makes sure that a member which is not proven fit is still out of service. If another hand has put it in, or a door that was reloaded, it is
+// taken out again: what it gets there would fail. But if it is fit by now, and the others are too few without it, it is left in, and the error is errShort.
 func (r *roll) keepOut(ctx context.Context, slot Slot) (note string, err error) {
 	if err := r.takeTurn(ctx); err != nil {
 		return "", err
@@ -184,7 +184,7 @@ func (r *roll) keepOut(ctx context.Context, slot Slot) (note string, err error) 
 		}
 	}
 	note, err = r.order(ctx, slot, false)
-	return joinNotes("another hand has put it into service before it was proven fit; it was taken out again", note), err
+	return joinNotes(fmt.Sprintf("it was not out of service any more (%s) and is not proven fit: it was taken out again", memberText(me)), note), err
 }
 
 // outOfService runs do on a member that is kept out of service, or that another hand has put in and that is needed there.

@@ -12,7 +12,7 @@ import (
 // The phases of a member on the way forward. Each looks at the world first, so that it can be entered again after a crash.
 
 const (
-	provenInARow = 3                      // probes that must find a member fit before it is put in
+	provenInARow = 2                      // probes that must find a member fit, and one more right before it is put in
 	provenPause  = 250 * time.Millisecond // between them
 )
 
@@ -248,7 +248,7 @@ func (r *roll) proving(ctx context.Context, slot Slot) verdict {
 	return r.outOfService(ctx, slot, func() error { return r.prove(ctx, slot, r.st.Release.ID) })
 }
 
-// prove probes slot several times in a row, and makes sure that release runs in it, if that is known and slot can tell.
+// prove probes slot several times in a row, and makes sure that release runs in it.
 func (r *roll) prove(ctx context.Context, slot Slot, release string) error {
 	for i := range provenInARow {
 		if i > 0 {
@@ -259,6 +259,14 @@ func (r *roll) prove(ctx context.Context, slot Slot, release string) error {
 		if err := r.h.stillFit(ctx, slot); err != nil {
 			return err
 		}
+	}
+	return r.fitNow(ctx, slot, release)
+}
+
+// fitNow is prove with one probe. The release is compared if it is known and slot can tell.
+func (r *roll) fitNow(ctx context.Context, slot Slot, release string) error {
+	if err := r.h.stillFit(ctx, slot); err != nil {
+		return err
 	}
 	state, err := r.h.inspect(ctx, slot)
 	switch {
@@ -284,7 +292,7 @@ func (r *roll) puttingIn(ctx context.Context, slot Slot) verdict {
 
 // putIn leads new work to slot, which is probed right before (promises W1, W3), and waits until the doors hold it to be healthy.
 func (r *roll) putIn(ctx context.Context, slot Slot, release string) (note string, err error) {
-	if err := r.prove(ctx, slot, release); err != nil {
+	if err := r.fitNow(ctx, slot, release); err != nil {
 		return "", err
 	}
 	w, err := r.see(ctx)

@@ -277,12 +277,12 @@ func (st *rollState) outcome() Outcome {
 	return OutcomeStopped
 }
 
-// leftOut tells whether the roll, and no other hand, has left a member out of service.
+// leftOut tells whether the roll, and no other hand, has left a member out of service; or an earlier one, and this one did not come to it.
 func (st *rollState) leftOut(name string) bool {
 	m := st.members[name]
 	if m == nil {
 		return false
 	}
 	other := len(m.steps) > 0 && m.steps[len(m.steps)-1].Result == ResultMoved
-	return m.phase == MemberLeftOut && !other || m.inWork()
+	return m.phase == MemberLeftOut && !other || m.inWork() || m.phase == MemberWaiting && m.Out
 }

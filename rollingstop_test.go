@@ -119,7 +119,7 @@ func TestRollKilledAtEveryRecord(t *testing.T) {
 }
 
 // killed leaves a roll of v2 whose process died when n2 was stopped.
-func killed(t *testing.T, r *fleetRig) {
+func killed(t *testing.T, r *fleetRig, members int) {
 	t.Helper()
 	journal := &dyingJournal{MemoryJournal: &abswap.MemoryJournal{}}
 	journal.die = func(rec abswap.Record) (bool, bool) {
@@ -129,13 +129,13 @@ func killed(t *testing.T, r *fleetRig) {
 	_, err := r.Deploy(t.Context(), v2)
 	require.ErrorIs(t, err, errKilled)
 	journal.dead, journal.die = false, nil
-	require.Equal(t, []string{"v2", "v1 stopped", "v1"}, r.releases(t))
+	require.Equal(t, []string{"v2", "v1 stopped", "v1", "v1"}[:members], r.releases(t))
 }
 
 func TestRollNextDeployTakesOverWhatAKilledOneLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newFleetRig(t, 3)
-		killed(t, r)
+		killed(t, r, 3)
 		rep, err := r.Deploy(t.Context(), abswap.Release{ID: "v3"})
 		require.NoError(t, err)
 		assert.Equal(t, []string{"v3", "v3", "v3"}, r.releases(t))
@@ -152,14 +152,14 @@ func TestRollNextDeployTakesOverWhatAKilledOneLeft(t *testing.T) {
 func TestRollOfAKilledProcessIsCanceledOrAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newFleetRig(t, 3)
-		killed(t, r)
+		killed(t, r, 3)
 		rep, err := r.Cancel(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, []string{"n1 updated", "n2 updated", "n3 waiting"}, states(rep))
 		assert.Equal(t, abswap.OutcomeStopped, rep.Outcome)
 
 		r = newFleetRig(t, 3)
-		killed(t, r)
+		killed(t, r, 3)
 		rep, err = r.Abandon(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, abswap.OutcomeAbandoned, rep.Outcome)
@@ -169,6 +169,50 @@ func TestRollOfAKilledProcessIsCanceledOrAbandoned(t *testing.T) {
 		rep, err = r.Deploy(t.Context(), v2)
 		require.NoError(t, err)
 		assert.Equal(t, []string{"n2 updated", "n1 skipped", "n3 updated"}, states(rep), "what it had out is the next roll's")
+	})
+}
+
+func TestRollIsTakenUpWithTheSlotsThatItBeganWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newFleetRig(t, 4)
+		all := r.Slots
+		killed(t, r, 4)
+		r.Slots = all[2:]
+		for _, f := range []func() (abswap.RollReport, error){
+			func() (abswap.RollReport, error) { return r.Resume(t.Context()) },
+			func() (abswap.RollReport, error) { return r.Cancel(t.Context()) },
+			func() (abswap.RollReport, error) { return r.Deploy(t.Context(), v2) },
+		} {
+			_, err := f()
+			require.ErrorIs(t, err, abswap.ErrUnknownSlot)
+			assert.ErrorContains(t, err, "Abandon")
+		}
+		_, err := r.Abandon(t.Context())
+		require.NoError(t, err)
+	})
+}
+
+func TestRollThatDidNotComeToAMemberLeavesItToTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newFleetRig(t, 3)
+		badRelease(r.nodes[1], "v2")
+		_, err := r.Deploy(t.Context(), v2)
+		require.Error(t, err)
+		require.Equal(t, []string{"n1", "n3"}, r.inService())
+		ctx, cancel := context.WithCancel(t.Context())
+		journal := &dyingJournal{MemoryJournal: r.Journal.(*abswap.MemoryJournal), die: func(rec abswap.Record) (bool, bool) {
+			if rec.Kind == abswap.RecordBegin {
+				cancel() // before the first turn
+			}
+			return false, false
+		}}
+		r.Journal = journal
+		rep, err := r.Deploy(ctx, abswap.Release{ID: "v3"})
+		require.ErrorIs(t, err, context.Canceled)
+		assert.Equal(t, []string{"n2 waiting", "n1 waiting", "n3 waiting"}, states(rep))
+		rep, err = r.Deploy(t.Context(), abswap.Release{ID: "v3"})
+		require.NoError(t, err)
+		assert.Equal(t, []string{"n2 updated", "n1 updated", "n3 updated"}, states(rep))
 	})
 }
 

@@ -74,6 +74,24 @@ func TestWeightedMembers(t *testing.T) {
 	}
 }
 
+func TestWeightedMembersThatCannotSealAreWarnedOf(t *testing.T) {
+	for _, c := range []struct {
+		seals bool
+		sw    func(*fake.Switcher) abswap.WeightedSwitcher
+	}{{true, func(s *fake.Switcher) abswap.WeightedSwitcher { return s }}, {false, func(s *fake.Switcher) abswap.WeightedSwitcher { return onlyWeighing{s} }}} {
+		r := newFleetRig(t, 3)
+		r.Switcher, r.Drainer = abswap.WeightedMembers(c.sw(r.sw), r.Slots...), r.sw
+		err := r.Check(t.Context())
+		if c.seals {
+			assert.NoError(t, err)
+			continue
+		}
+		_, warned := errors.AsType[*abswap.Warning](err)
+		assert.True(t, warned)
+		assert.ErrorContains(t, err, "cannot seal")
+	}
+}
+
 func TestWeightedMembersFromNothingToMany(t *testing.T) {
 	var names []string
 	for i := range 26 {

@@ -99,6 +99,9 @@ func (o *Rolling) clearWay(ctx context.Context, hold JournalHold) (*rollState, e
 	if err != nil || st.endedBy != "" {
 		return st, err
 	}
+	if err := o.knows(st); err != nil {
+		return nil, err
+	}
 	r := o.newRoll(hold, st)
 	watched, stop := r.h.watch(ctx)
 	defer stop()
@@ -151,7 +154,12 @@ func (o *Rolling) choose(ctx context.Context, rel Release, earlier *rollState) (
 // journal and the world say they are, then the others. It first waits for Timeouts.Settle, so that an order of the dead process that is still
 // on its way lands before the next one. ErrNothingToDo if the roll is finished.
 func (o *Rolling) Resume(ctx context.Context) (RollReport, error) {
-	return o.reopen(ctx, o.carry)
+	return o.reopen(ctx, func(ctx context.Context, r *roll) (RollReport, error) {
+		if err := o.knows(r.st); err != nil {
+			return o.report(ctx, r.st), err
+		}
+		return o.carry(ctx, r)
+	})
 }
 
 // Cancel asks the running roll to stop: no further member begins, and those in work come to their end; see Deploy. It returns when the roll
@@ -185,6 +193,9 @@ func (o *Rolling) Cancel(ctx context.Context) (RollReport, error) {
 		}
 	}
 	return o.reopen(ctx, func(ctx context.Context, r *roll) (RollReport, error) {
+		if err := o.knows(r.st); err != nil {
+			return o.report(ctx, r.st), err
+		}
 		by := owner("")
 		r.drive(ctx, true)
 		if r.broken == nil {

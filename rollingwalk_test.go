@@ -19,7 +19,7 @@ func rollScenarios() []*rollScenario {
 		{name: "three members", members: 3, ends: OutcomeSucceeded},
 		{name: "canary bad", members: 3, begin: bad("n1"), ends: OutcomeStopped},
 		{name: "second bad, with a way back", members: 3, begin: bad("n2"), rolling: Rolling{Back: Release{ID: "v1"}}, ends: OutcomeStopped},
-		{name: "canary refused, with a way back", members: 3, race: true, begin: func(w *rollWalk) { w.refuse = true }, rolling: Rolling{Back: Release{ID: "v1"}}, ends: OutcomeStopped},
+		{name: "canary refused, with a way back", members: 3, begin: func(w *rollWalk) { w.refuse = true }, rolling: Rolling{Back: Release{ID: "v1"}}, ends: OutcomeStopped},
 		{name: "work that does not end", members: 3, begin: func(w *rollWalk) { w.members["n1"].stuck = true },
 			rolling: Rolling{Drain: DrainOptions{Timeout: 5 * time.Second}}, ends: OutcomeStopped},
 		{name: "a stop that fails", members: 3, begin: func(w *rollWalk) { w.members["n1"].wedged = true }, rolling: Rolling{Back: Release{ID: "v1"}}, ends: OutcomeStopped},

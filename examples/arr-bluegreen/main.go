@@ -5,10 +5,14 @@
 //
 //	go run ./examples/arr-bluegreen -emulate
 //	arr-bluegreen -farm MySite-Farm -pool ArrFront -host www.example.com -blue mysite-blue -green mysite-green -parent C:\inetpub C:\build\v1085
+//	arr-bluegreen -keep -farm MySite-Farm -pool ArrFront -blue mysite-blue -green mysite-green
 //
 // With -emulate an IIS with ARR is emulated in this process, on any system, and three releases are made up. Without it the program works on the
 // IIS of this machine, elevated. The members' names are in the hosts file and in the farm, with the ports of their sites MySite-blue and
 // MySite-green: 127.0.0.1:8001 and 127.0.0.1:8002. Each release is a folder in which a file release.txt holds its ID.
+//
+// ARR forgets which member takes requests when its pool is recycled, and then sends requests to both. With -keep the program sets that right within a
+// second, until it is ended: it is what a service does all the time, with the same -memory as the deploys. Emulated deploys bring such a service along.
 //
 // Clients come all the time, and an upload lives over each deploy; in the end the program tells what they felt of it. It ends with 0 if
 // nothing was lost, late or cut, with 1 otherwise, with 2 if the command line is wrong.
@@ -24,6 +28,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -44,35 +49,51 @@ func main() {
 
 // options are the command line, and what stands for the machine.
 type options struct {
-	farm, pool, host, front, blue, green, parent, memory string
-	releases                                             []string
-	quick                                                bool // emulated: waits are short
+	host, front, blue, green, parent string
+	releases                         []string
+	quick                            bool // emulated: waits are short
 
-	app        iis.App    // without its slots
-	powerShell string     // "": the machine's
-	runner     iis.Runner // nil: the machine's appcmd
-	lock       string
+	farm arr.Config // without its slots
+	app  iis.App
 }
 
-func run(ctx context.Context, args []string, out io.Writer) int {
+// shared is a writer that goroutines share.
+type shared struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (s *shared) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(b)
+}
+
+func run(ctx context.Context, args []string, w io.Writer) int {
 	var o options
+	out := &shared{w: w} // the service prints too
 	f := flag.NewFlagSet("arr-bluegreen", flag.ContinueOnError)
 	f.SetOutput(out)
+	keeps := f.Bool("keep", false, "deploy nothing: keep the states that deploys have set, until the program is ended")
 	emulate := f.Bool("emulate", false, "work on an emulated IIS with ARR in this process, on any system")
-	f.StringVar(&o.farm, "farm", "MySite-Farm", "`name` of the web farm")
-	f.StringVar(&o.pool, "pool", "ArrFront", "application `pool` of the site that feeds the farm")
+	f.StringVar(&o.farm.Farm, "farm", "MySite-Farm", "`name` of the web farm")
+	f.StringVar(&o.farm.Pool, "pool", "ArrFront", "application `pool` of the site that feeds the farm")
 	f.StringVar(&o.host, "host", "www.example.test", "the `name` by which clients know the site")
 	f.StringVar(&o.front, "front", "127.0.0.1:80", "`host:port` at which clients reach it")
 	f.StringVar(&o.blue, "blue", "mysite-blue", "`address` of the first member in the farm")
 	f.StringVar(&o.green, "green", "mysite-green", "`address` of the second")
 	f.StringVar(&o.parent, "parent", `C:\inetpub`, "`folder` in which the releases' folders lie")
-	f.StringVar(&o.memory, "memory", `C:\ProgramData\MySite-farm.json`, "`file` in which the wanted states are kept")
+	f.StringVar(&o.farm.Memory, "memory", `C:\ProgramData\MySite-farm.json`, "`file` in which the wanted states are kept")
 	if err := f.Parse(args); err != nil {
 		return 2
 	}
 	o.releases = f.Args()
-	if *emulate == (len(o.releases) > 0) {
-		fmt.Fprintln(out, "arr-bluegreen: name the folders of releases, or say -emulate")
+	what := deploy
+	switch {
+	case *keeps && !*emulate && len(o.releases) == 0:
+		what = keep
+	case *keeps, *emulate == (len(o.releases) > 0):
+		fmt.Fprintln(out, "arr-bluegreen: name the folders of releases, or say -emulate, or -keep")
 		return 2
 	}
 	if *emulate {
@@ -81,13 +102,47 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 			fmt.Fprintln(out, "arr-bluegreen:", err)
 			return 1
 		}
-		defer m.close()
+		defer func() {
+			if err := m.Close(); err != nil {
+				fmt.Fprintln(out, "emulated machine:", err)
+			}
+		}()
+		ctx, stop := context.WithCancel(ctx)
+		var service sync.WaitGroup
+		service.Go(func() { // in a real set-up a process of its own
+			if err := keep(ctx, o, out); err != nil {
+				fmt.Fprintln(out, "keeper:", err)
+			}
+		})
+		defer service.Wait()
+		defer stop()
 	}
-	if err := deploy(ctx, o, out); err != nil {
+	if err := what(ctx, o, out); err != nil {
 		fmt.Fprintln(out, "arr-bluegreen:", err)
 		return 1
 	}
 	return 0
+}
+
+// members are those of the farm, by slot.
+func (o options) members() map[string][]string {
+	return map[string][]string{"blue": {o.blue}, "green": {o.green}}
+}
+
+// keep is the service: it sets the states again that ARR forgets when its pool is recycled, until ctx ends. What they have to be, the deploy tool has
+// written into the file that both know, Config.Memory.
+func keep(ctx context.Context, o options, out io.Writer) (err error) {
+	o.farm.Slots = o.members()
+	sw, err := arr.New(o.farm)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sw.Close()) }()
+	keeper := &arr.Keeper{Switcher: sw, OnKept: func(k arr.Kept) { fmt.Fprintln(out, "keeper: states set again:", k.Members, k.Err) }}
+	if err := keeper.Run(ctx); ctx.Err() == nil {
+		return err
+	}
+	return nil // it was asked to end
 }
 
 // deploy is the deploy tool.
@@ -113,23 +168,12 @@ func deploy(ctx context.Context, o options, out io.Writer) (err error) {
 
 	// The switcher moves new requests by the states that ARR has of the members. What is left in a member, ARR's counters tell, and IIS's list
 	// of what the member's pool executes: of two numbers the larger one counts.
-	sw, err := arr.New(arr.Config{Farm: o.farm, Pool: o.pool, Slots: map[string][]string{"blue": {o.blue}, "green": {o.green}},
-		Inside: &iis.Drainer{Slots: slots}, Memory: o.memory, PowerShell: o.powerShell, Runner: o.runner, LockFile: o.lock})
+	o.farm.Slots, o.farm.Inside = o.members(), &iis.Drainer{Slots: slots}
+	sw, err := arr.New(o.farm)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, sw.Close()) }()
-
-	// ARR forgets the states when its pool is recycled. The Keeper sets them again; here it lives as long as this tool, in a real set-up in a
-	// service of its own, with the same file.
-	ctx, stop := context.WithCancel(ctx)
-	kept := make(chan struct{})
-	defer func() { stop(); <-kept }()
-	go func() {
-		defer close(kept)
-		keeper := &arr.Keeper{Switcher: sw, OnKept: func(k arr.Kept) { fmt.Fprintln(out, "keeper: states set again:", k.Members, k.Err) }}
-		_ = keeper.Run(ctx) // ends with the tool
-	}()
 
 	s := &abswap.Swapper{Switcher: sw, Slots: []abswap.Slot{slots[0], slots[1]}, Soak: 5 * time.Second, Retain: -1,
 		Occupied: abswap.OccupiedWait} // a health test of the farm is a request in an idle member, for a moment

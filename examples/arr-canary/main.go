@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/examples/internal/arrdemo"
 	"github.com/abswap/abswap/switcher/arr"
 	"github.com/abswap/abswap/switcher/iistest"
 )
@@ -51,7 +52,7 @@ type options struct {
 	rate              int
 	farm              arr.Config
 	soak              time.Duration
-	machine           *machine // nil: the real one
+	machine           *arrdemo.Machine // emulated; nil: the real one
 }
 
 func run(ctx context.Context, args []string, out io.Writer) int {
@@ -84,7 +85,11 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 			fmt.Fprintln(out, "arr-canary:", err)
 			return 1
 		}
-		defer m.close()
+		defer func() {
+			if err := m.Close(); err != nil {
+				fmt.Fprintln(out, "emulated machine:", err)
+			}
+		}()
 	}
 	if err := deploy(ctx, o, out); err != nil {
 		fmt.Fprintln(out, "arr-canary:", err)
@@ -141,7 +146,7 @@ func deploy(ctx context.Context, o options, out io.Writer) (err error) {
 		report, err := s.Deploy(ctx, abswap.Release{ID: id, Path: path})
 		fmt.Fprintf(out, "%s: %s; slot %q serves\n", id, report.Outcome, report.Serving)
 		sides.report(out)
-		bad := o.machine != nil && o.machine.bad(id)
+		bad := o.machine != nil && id == badRelease
 		switch {
 		case bad && (err == nil || report.Outcome != abswap.OutcomeRolledBack):
 			errs = append(errs, fmt.Errorf("release %s is bad and was not taken back: %w", id, err))

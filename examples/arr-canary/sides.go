@@ -196,7 +196,7 @@ func (s *sides) report(out io.Writer) {
 func (o options) dial(address string) func(ctx context.Context, network, _ string) (net.Conn, error) {
 	if o.machine != nil {
 		return func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return o.machine.srv.DialContext(ctx, network, address)
+			return o.machine.DialContext(ctx, network, address)
 		}
 	}
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {

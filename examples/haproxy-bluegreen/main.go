@@ -81,7 +81,7 @@ func (l *lines) Write(p []byte) (int, error) {
 func run(ctx context.Context, w io.Writer) int {
 	out := &lines{w: w}
 	if _, err := exec.LookPath("haproxy"); err != nil {
-		fmt.Fprintln(out, "haproxy is not installed; on Debian and Ubuntu: apt-get install haproxy")
+		fmt.Fprintln(out, "haproxy is not in PATH; on Debian and Ubuntu: apt-get install haproxy, which puts it into /usr/sbin")
 		return exitUnable
 	}
 	code, err := show(ctx, out)

@@ -11,7 +11,7 @@ import (
 
 func TestShow(t *testing.T) {
 	if _, err := exec.LookPath("haproxy"); err != nil {
-		const how = "haproxy is not installed: apt-get install -y haproxy"
+		const how = "haproxy is not in PATH: apt-get install -y haproxy (Debian and Ubuntu put it into /usr/sbin)"
 		if os.Getenv("ABSWAP_ENGINES") == "required" {
 			t.Fatal(how)
 		}

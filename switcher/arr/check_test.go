@@ -27,7 +27,7 @@ func found(err error) (bad, warnings string) {
 	return bad, warnings
 }
 
-const goodHealth = `<healthCheck url="http://` + host + `/up.html" interval="00:00:05" timeout="00:33:00" responseMatch="up" />`
+const goodHealth = `<healthCheck url="http://` + host + `/up.html" interval="00:00:05" timeout="16:40:00" responseMatch="up" />`
 
 func TestCheck(t *testing.T) {
 	edit := func(from, to string) func(t *testing.T, b *box) {

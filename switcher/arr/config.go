@@ -43,7 +43,7 @@ type Config struct {
 
 	Patience time.Duration // how long a member may take to be healthy, and a state to be read back; 0: 60s
 	Poll     time.Duration // between two readings; 0: 200ms
-	Settle   time.Duration // how long ARR may take to follow a commit, which nothing tells; 0: 5s
+	Settle   time.Duration // how long ARR may take to follow a commit, or to test members in a new process: the interval of the health test; 0: 5s
 	Grace    time.Duration // how long Active and Weights give a Keeper when ARR has forgotten the states; 0: 3s, negative: none
 
 	Facts  Facts  // what was found out about this very server

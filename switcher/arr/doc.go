@@ -31,6 +31,16 @@
 // (idleTimeout 0, periodicRestart.time 0, startMode AlwaysRunning), give the farm a health test of at most 5 s that a stopped slot cannot
 // answer, and let a Keeper run, which sets the states again. Check refuses to stop old members otherwise.
 //
+// A Keeper belongs into a service, since deploy tools come and go. The service has the same Config, with the same Memory:
+//
+//	sw, err := arr.New(cfg)
+//	...
+//	defer sw.Close()
+//	return (&arr.Keeper{Switcher: sw, OnKept: func(k arr.Kept) { log.Print(k.Members, k.Err) }}).Run(ctx)
+//
+// Its first look after a recycle, within Interval, closes what has to be closed. Until then requests come to a closed slot too, so that a
+// recycle is felt unless the old slot was kept. A swap that is under way waits for the Keeper and goes on.
+//
 // Counters are reset when a member's health changes (documented in IIS Manager), and begin anew in a fresh worker process. InFlight says how it
 // lives with that.
 //
@@ -45,8 +55,8 @@
 //
 // # What is not known
 //
-// Neither IIS nor ARR was at hand when this package was written, and the script has not been run on a real one. What they do was gathered from
-// documentation, from ARR's schema, and from what others report. Where that leaves something open, see Facts.
+// Neither IIS nor ARR was at hand when this package was written, nor a PowerShell: the script was parsed by another grammar of that language, and never
+// run. What ARR does was gathered from documentation, from its schema, and from what others report. Where that leaves something open, see Facts.
 //
 // # Which promises are kept
 //

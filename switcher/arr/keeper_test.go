@@ -73,7 +73,7 @@ func TestKeeper(t *testing.T) {
 
 func TestKeeperLeavesWhatServes(t *testing.T) {
 	t.Parallel()
-	b := opened(t, setting{health: `<healthCheck url="http://` + host + `/up.html" interval="00:00:20" timeout="00:33:00" responseMatch="up" />`})
+	b := opened(t, setting{health: `<healthCheck url="http://` + host + `/up.html" interval="00:00:20" timeout="16:40:00" responseMatch="up" />`})
 	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
 	out, exit := b.srv.Appcmd(t.Context(), []string{"stop", "site", "MySite-blue-0"}, nil)
 	require.Zero(t, exit, "%s", out)

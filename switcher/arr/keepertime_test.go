@@ -57,7 +57,7 @@ func (r *rounds) looks(issued, after time.Time) (n int, set bool) {
 	return n, false
 }
 
-// member is the first member of a slot and how many requests came to it, both at one moment.
+// closed tells whether the first member of a slot is, and how many requests came to it in ARR's process of now, both at one moment.
 func (b *box) closed(t *testing.T, slot string) (bool, int64) {
 	m := b.state(t, slot)
 	return m.State == "Inactive", m.Total
@@ -106,11 +106,11 @@ func TestKeeperIsInTime(t *testing.T) {
 			return closed
 		}, patience, time.Millisecond)
 		took := time.Since(tookOver)
-		looks, set := calls.looks(issued, tookOver)
-		for end := time.Now().Add(30 * time.Millisecond); !set && time.Now().Before(end.Add(patience)); looks, set = calls.looks(issued, tookOver) {
-			pause(ctx, time.Millisecond) // the call is told of when it has returned
-		}
-		require.True(t, set)
+		looks := 0
+		require.Eventually(t, func() (set bool) {
+			looks, set = calls.looks(issued, tookOver)
+			return set
+		}, patience, time.Millisecond, "the call that has closed it is told of when it has returned")
 		require.LessOrEqual(t, looks, 1, "recycle %d: the first look restores", i)
 		require.LessOrEqual(t, took, every+slack, "recycle %d", i)
 		for range 10 {
@@ -128,7 +128,7 @@ func TestKeeperIsInTime(t *testing.T) {
 	t.Logf("%d recycles with a Keeper that looks every %s: restored after %s at worst; the closed slot got %d of %d requests, at most %d after one recycle, none later; %d lost",
 		n, every, worst.Round(time.Millisecond), strayed, sent.Load(), most, lost.Load())
 	assert.Zero(t, lost.Load())
-	assert.GreaterOrEqual(t, kept.Load(), int64(n))
+	assert.Eventually(t, func() bool { return kept.Load() >= int64(n) }, patience, time.Millisecond, "each restoration is told of")
 }
 
 // reading is an answer to "read", as far as it is looked at.
@@ -192,8 +192,8 @@ func TestKeeperSeesWhoTakesOverWhileItReads(t *testing.T) {
 func TestRecycledWhileItWaits(t *testing.T) {
 	t.Run("for health", func(t *testing.T) {
 		t.Parallel()
-		b := opened(t, setting{health: `<healthCheck url="http://` + host + `/up.html" interval="00:00:20" timeout="00:33:00" responseMatch="up" />`,
-			with: func(c *arr.Config) { c.Patience = 2 * time.Minute }})
+		b := opened(t, setting{health: `<healthCheck url="http://` + host + `/up.html" interval="00:03:20" timeout="16:40:00" responseMatch="up" />`, // 0.2 s
+			quirks: iistest.ARRQuirks{FirstTestLater: true}, with: func(c *arr.Config) { c.Patience, c.Settle = 2*time.Minute, 2*time.Second }})
 		require.NoError(t, b.sw.Activate(t.Context(), b.blue))
 		out, exit := b.srv.Appcmd(t.Context(), []string{"stop", "site", "MySite-green-0"}, nil)
 		require.Zero(t, exit, "%s", out)
@@ -208,6 +208,7 @@ func TestRecycledWhileItWaits(t *testing.T) {
 		require.Eventually(t, func() bool { return reads.Load() > 3 }, patience, time.Millisecond, "it waits")
 		require.NoError(t, b.recycle())
 		require.Eventually(t, func() bool { return b.state(t, "green").State == "Inactive" }, patience, time.Millisecond, "who waits keeps")
+		require.Eventually(t, func() bool { return !b.state(t, "green").Healthy }, patience, time.Millisecond, "a new process has it healthy before its first test")
 		require.Empty(t, done, "it still waits")
 		out, exit = b.srv.Appcmd(t.Context(), []string{"start", "site", "MySite-green-0"}, nil)
 		require.Zero(t, exit, "%s", out)

@@ -277,14 +277,6 @@ func opened(t *testing.T, s setting) *box {
 	return b
 }
 
-// slot of that name.
-func (b *box) slot(name string) abswap.Slot {
-	if name == "blue" {
-		return b.blue
-	}
-	return b.green
-}
-
 // rig is the box as the suite wants it.
 func (s setting) rig(context.Context) (switchertest.Rig, error) {
 	b, err := s.open()

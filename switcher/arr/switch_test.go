@@ -96,8 +96,8 @@ func TestRequestHashIsRefused(t *testing.T) {
 
 func TestUnhealthyMembersDoNotGoLive(t *testing.T) {
 	t.Parallel()
-	b := opened(t, setting{members: 2, health: `<healthCheck url="http://` + host + `/" interval="00:00:20" timeout="00:33:00" />`,
-		with: func(c *arr.Config) { c.Patience = 400 * time.Millisecond }})
+	b := opened(t, setting{members: 2, health: `<healthCheck url="http://` + host + `/" interval="00:00:20" timeout="16:40:00" />`,
+		with: func(c *arr.Config) { c.Patience = 2 * time.Second }})
 	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
 	out, exit := b.srv.Appcmd(t.Context(), []string{"stop", "site", "MySite-green-1"}, nil)
 	require.Zero(t, exit, "%s", out)
@@ -370,7 +370,7 @@ func TestHealthFile(t *testing.T) {
 
 // healthRig is a farm whose health test reads a file.
 func healthRig(ctx context.Context) (switchertest.Rig, error) {
-	s := setting{health: `<healthCheck url="http://` + host + `/up.html" interval="00:00:15" timeout="00:33:00" responseMatch="up" />`}
+	s := setting{health: `<healthCheck url="http://` + host + `/up.html" interval="00:00:15" timeout="16:40:00" responseMatch="up" />`}
 	r, err := s.rig(ctx)
 	if err != nil {
 		return r, err

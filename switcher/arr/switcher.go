@@ -327,7 +327,8 @@ func (s *Switcher) change(ctx context.Context, what string, build func(*view) (g
 		return s.errorf("%s: %w", what, err)
 	}
 	defer done()
-	if _, err := s.memory.load(s.cfg.Farm); err != nil { // before anything is waited for
+	w, err := s.memory.load(s.cfg.Farm)
+	if err != nil { // before anything is waited for
 		return s.errorf("%s: %w", what, err)
 	}
 	v, err := s.look(ctx)
@@ -339,7 +340,7 @@ func (s *Switcher) change(ctx context.Context, what string, build func(*view) (g
 		err = s.allowed(v, g)
 	}
 	if err == nil {
-		v, err = s.healthy(ctx, g, s.cfg.Patience)
+		v, err = s.healthy(ctx, g, w)
 	}
 	if err != nil {
 		return s.errorf("%s: %w", what, err)
@@ -375,10 +376,22 @@ func (s *Switcher) allowed(v *view, g goal) error {
 }
 
 // healthy waits until ARR has all members healthy that shall be open, and returns what it saw then. If ARR is recycled meanwhile it keeps the
-// states that were: this can last long, and no Keeper can work.
-func (s *Switcher) healthy(ctx context.Context, g goal, limit time.Duration) (*view, error) {
+// states that were, since this can last long, and no Keeper can work; and what a new process says counts after Config.Settle: before its first
+// test it takes every member for healthy.
+func (s *Switcher) healthy(ctx context.Context, g goal, w *wanted) (*view, error) {
 	var last *view
-	err := s.await(ctx, limit, s.keeps(ctx, func(v *view) error {
+	var fresh time.Time // when the process was first seen, if it is a new one
+	var pids []int
+	if w != nil {
+		pids = w.PIDs
+	}
+	err := s.await(ctx, s.cfg.Patience, s.keeps(ctx, func(v *view) error {
+		switch {
+		case w == nil && last == nil:
+			pids = v.pids()
+		case !v.known(pids):
+			pids, fresh = v.pids(), time.Now()
+		}
 		last = v
 		var sick []string
 		for _, x := range g.opens(v) {
@@ -386,25 +399,34 @@ func (s *Switcher) healthy(ctx context.Context, g goal, limit time.Duration) (*v
 				sick = append(sick, x.Address)
 			}
 		}
-		if len(sick) > 0 {
+		switch {
+		case len(sick) > 0:
 			return fmt.Errorf("members %q: ARR has them unhealthy: %w", sick, abswap.ErrNotReady)
+		case len(g.opens(v)) > 0 && time.Since(fresh) < s.cfg.Settle:
+			return fmt.Errorf("ARR has a new worker process, which may not have tested its members yet: %w", abswap.ErrNotReady)
 		}
 		return nil
 	}))
 	return last, err
 }
 
-// await reads the farm until f returns nil, for at most limit.
+// await reads the farm until f returns nil, for at most limit. The error is f's last too, where it is the reading that the limit ends.
 func (s *Switcher) await(ctx context.Context, limit time.Duration, f func(*view) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not so after %s", limit))
 	defer cancel()
-	return retry.Do(ctx, retry.Policy{First: min(s.cfg.Poll, 50*time.Millisecond), Max: s.cfg.Poll}, func(ctx context.Context) error {
+	var last error
+	err := retry.Do(ctx, retry.Policy{First: min(s.cfg.Poll, 50*time.Millisecond), Max: s.cfg.Poll}, func(ctx context.Context) error {
 		v, err := s.look(ctx)
 		if err != nil {
 			return err
 		}
-		return f(v)
+		last = f(v)
+		return last
 	})
+	if err != nil && last != nil && !errors.Is(err, last) {
+		err = fmt.Errorf("%w: %w", last, err)
+	}
+	return err
 }
 
 // proof asks the front door until it is answered as g wants it. If ARR is recycled meanwhile it keeps the states.

@@ -97,7 +97,7 @@ func (m *measured) open(t *testing.T) {
 	s.quirks.FarmCommitForgets = m.Facts.CommitForgetsStates == arr.Yes
 	if m.Way == arr.WayHealthFile {
 		s.members, s.with = 1, nil
-		s.health = `<healthCheck url="http://` + host + `/up.html" interval="00:00:15" timeout="00:33:00" responseMatch="up" />`
+		s.health = `<healthCheck url="http://` + host + `/up.html" interval="00:00:15" timeout="16:40:00" responseMatch="up" />`
 	}
 	m.box = opened(t, s)
 	if m.Way != arr.WayHealthFile {
@@ -138,9 +138,7 @@ func (m *measured) committed(command string, _ time.Duration, err error) {
 	}
 	before := m.came("third")
 	for range 40 {
-		if _, err := m.ask(ctx); err != nil && m.commit == nil {
-			m.commit = err
-		}
+		_, _ = m.ask(ctx) // whether any are lost, others look
 	}
 	m.found("S1", m.came("third") > before)
 }

@@ -1,12 +1,19 @@
 package evidence
 
-import "github.com/abswap/abswap/internal/sockets"
+import (
+	"net/netip"
+
+	"github.com/abswap/abswap/internal/sockets"
+)
 
 // ParseAnswer reads an answer of an in-flight endpoint and tells its requests.
 func ParseAnswer(contentType string, body []byte) (requests, upgraded, sessions int, err error) {
 	a, err := parse(contentType, body)
 	return a.requests, a.upgraded, a.sessions, err
 }
+
+// ParseAddress reads an address of SocketDrainer.Addresses.
+func ParseAddress(text string) (netip.AddrPort, error) { return parseAddress(text) }
 
 // WithTable makes d read these sockets in place of the system's.
 func WithTable(d *SocketDrainer, table ...sockets.Conn) *SocketDrainer {

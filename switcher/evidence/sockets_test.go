@@ -111,7 +111,7 @@ func TestSocketsDrain(t *testing.T) {
 	defer server.Close()
 
 	readings := 0
-	opts := abswap.DrainOptions{Timeout: 30 * time.Second, Poll: time.Millisecond, Quiet: 20 * time.Millisecond}
+	opts := abswap.DrainOptions{Timeout: 2 * time.Minute, Poll: time.Millisecond, Quiet: 20 * time.Millisecond}
 	opts.OnLoad = func(l abswap.Load) {
 		readings++
 		switch {
@@ -127,4 +127,20 @@ func TestSocketsDrain(t *testing.T) {
 	assert.True(t, res.Drained)
 	assert.Equal(t, 1, res.First.Requests)
 	assert.Equal(t, abswap.EvidenceApproximate, res.Last.Evidence)
+}
+
+func FuzzAddress(f *testing.F) {
+	for _, text := range []string{"127.0.0.1:5001", "[::1]:5001", "[::ffff:127.0.0.1]:5001", "[fe80::1%eth0]:80", "localhost:80", "127.0.0.1:0", ":80", ""} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := evidence.ParseAddress(text)
+		if err != nil {
+			return
+		}
+		assert.True(t, a.IsValid() && a.Port() != 0 && a.Addr().Zone() == "" && !a.Addr().Is4In6(), a)
+		again, err := evidence.ParseAddress(a.String())
+		assert.NoError(t, err)
+		assert.Equal(t, a, again)
+	})
 }

@@ -68,7 +68,7 @@ func (e *engine) preflight(ctx context.Context, r abswap.CheckRequest, found *fi
 			return err
 		}
 		if level = firstLine(level); level != "admin" {
-			return fmt.Errorf("the socket has level %q, not admin: %w: %w", level, ErrDenied, abswap.ErrPermanent)
+			return fmt.Errorf("the socket has level %q: write \"level admin\" into its line in haproxy.cfg: %w: %w", level, ErrDenied, abswap.ErrPermanent)
 		}
 		if err := f(ctx, w); err != nil {
 			return err

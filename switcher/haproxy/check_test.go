@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -118,7 +119,9 @@ func TestCheckOfAMap(t *testing.T) {
 	cfg.Runtime = haproxy.Runtime{Master: in.path("nobody.sock")}
 	wrong, err = haproxy.NewMap(cfg)
 	require.NoError(t, err)
-	assert.Error(t, wrong.Check(t.Context(), request()))
+	err = wrong.Check(t.Context(), request())
+	assert.ErrorIs(t, err, os.ErrNotExist)
+	assert.ErrorContains(t, err, "not with -S "+in.path("nobody.sock")+" on its command line")
 }
 
 // A master process that reloads refuses connections for a moment, which is no finding. One that is not there is, and soon.
@@ -233,18 +236,17 @@ func TestCheckOfServers(t *testing.T) {
 func TestASlotThatIsDownIsNotTurnedOn(t *testing.T) {
 	config := strings.ReplaceAll(serversConfig, " weight 50\n", " weight 50 check inter 50ms fall 1 rise 1\n")
 	in := begin(t, config)
-	rt := in.runtime(true)
-	rt.Patience = 3 * time.Second
-	sw, err := haproxy.NewServers(haproxy.ServersConfig{Runtime: rt, Backend: "be_site", Slots: map[string][]string{"blue": {"blue"}, "green": {"green"}}})
-	require.NoError(t, err)
+	sw := serversOn(t, in.runtime(true))
 	blue, green := slots()
+	hasty := in.runtime(true)
+	hasty.Patience = 5 * time.Second
 	require.NoError(t, sw.Activate(t.Context(), blue))
 	require.NoError(t, in.apps[1].Close()) // green's
 	require.Eventually(t, func() bool {
 		text, err := in.say("show stat be_site 4 -1")
 		return err == nil && strings.Contains(text, "green,0,0,0,") && strings.Contains(text, "L4CON")
 	}, 20*time.Second, 10*time.Millisecond)
-	err = sw.Activate(t.Context(), green)
+	err := serversOn(t, hasty).Activate(t.Context(), green)
 	assert.ErrorIs(t, err, abswap.ErrNotReady)
 	assert.NotErrorIs(t, err, abswap.ErrUnknownOutcome)
 	name, err := sw.Active(t.Context())
@@ -296,6 +298,11 @@ func TestALongUploadInAnOldWorkerCounts(t *testing.T) {
 			defer socket.Abort()
 			in.reloaded(t)
 			in.reloaded(t)
+			require.Eventually(t, func() bool { // the worker between, which has nothing, ends when it comes to it
+				text, err := in.ask(in.path("master.sock"), "show proc")
+				pids, old, _, errParse := haproxy.ParseProcesses(text)
+				return err == nil && errParse == nil && slices.Equal(old, []bool{false, true}) && len(pids) == 2
+			}, 20*time.Second, 5*time.Millisecond)
 			require.NoError(t, rig.Switcher.Activate(t.Context(), rig.Green))
 			d := rig.Switcher.(abswap.ForcingDrainer)
 			l, err := d.InFlight(t.Context(), rig.Blue)

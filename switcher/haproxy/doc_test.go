@@ -62,6 +62,7 @@ const docTimeouts = "    timeout connect 5s\n    timeout client 60s\n    timeout
 const docGlobal = "global\n    stats socket DIR/admin.sock mode 600 level admin expose-fd listeners\n"
 
 func TestTheLinesOfTheDocumentationForAMap(t *testing.T) {
+	needHAProxy(t)
 	config := block(t, "frontend fe_mysite", "use_backend", "be_closed")
 	in := begin(t, docGlobal+on(strings.Replace(config, "mode http\n", "mode http\n"+docTimeouts, 1)))
 	write(t, in.path("slots.map"), block(t, "mysite be_blue\n"))
@@ -73,6 +74,7 @@ func TestTheLinesOfTheDocumentationForAMap(t *testing.T) {
 }
 
 func TestTheLinesOfTheDocumentationForServers(t *testing.T) {
+	needHAProxy(t)
 	for name, keep := range map[string]bool{"server green 127.0.0.1:5002 check disabled": false, "cookie SERVER insert": true} {
 		t.Run(name, func(t *testing.T) {
 			config := block(t, "backend be_mysite", name)

@@ -83,13 +83,12 @@ func startDoor(t *testing.T, config string) *instance {
 	require.NoError(t, err)
 	in := &instance{dir: dir, log: &lockedBuffer{}, site: &switchertest.Site{}}
 	t.Cleanup(func() { assert.NoError(t, in.close()) })
-	for try := 0; ; try++ { // the port that was free may be taken before HAProxy has it
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for try := 0; ; try++ { // another program may ask for that very port before HAProxy has it
+		front, release, err := reserve()
 		require.NoError(t, err)
-		in.front = l.Addr().String()
-		require.NoError(t, l.Close())
-		write(t, in.path("haproxy.cfg"), strings.NewReplacer("DIR", dir, "FRONT", in.front).Replace(config))
-		if err = in.run(t.Context(), true); err == nil {
+		in.front = front
+		write(t, in.path("haproxy.cfg"), strings.NewReplacer("DIR", dir, "FRONT", front).Replace(config))
+		if err = errors.Join(in.run(t.Context(), true), release()); err == nil {
 			return in
 		}
 		require.Less(t, try, 3, "%v", err)

@@ -29,7 +29,7 @@ func needHAProxy(t testing.TB) {
 	if _, err := exec.LookPath("haproxy"); err == nil {
 		return
 	}
-	const how = "haproxy is not installed: apt-get install -y haproxy"
+	const how = "haproxy is not in PATH: apt-get install -y haproxy (Debian and Ubuntu put it into /usr/sbin)"
 	if os.Getenv("ABSWAP_ENGINES") == "required" {
 		t.Fatal(how)
 	}
@@ -150,21 +150,19 @@ func start(ctx context.Context, config string, master bool) (in *instance, err e
 	if err := os.WriteFile(in.path("slots.map"), []byte("# who serves\nother be_other\nmysite be_blue\n"), 0o640); err != nil {
 		return in, err
 	}
-	for try := 0; ; try++ { // the port that was free may be taken by another program before HAProxy has it
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for try := 0; ; try++ { // another program may ask for that very port before HAProxy has it
+		front, release, err := reserve()
 		if err != nil {
 			return in, err
 		}
-		in.front = l.Addr().String()
-		if err := l.Close(); err != nil {
-			return in, err
-		}
-		in.site.Front = "http://" + in.front
+		in.front, in.site.Front = front, "http://"+front
 		text := strings.NewReplacer("DIR", in.dir, "FRONT", in.front).Replace(config)
-		if err := os.WriteFile(in.path("haproxy.cfg"), []byte(text), 0o600); err != nil {
-			return in, err
+		err = os.WriteFile(in.path("haproxy.cfg"), []byte(text), 0o600)
+		if err == nil {
+			err = in.run(ctx, master)
 		}
-		if err = in.run(ctx, master); err == nil || try == 3 {
+		err = errors.Join(err, release())
+		if err == nil || try == 3 {
 			return in, err
 		}
 	}

@@ -84,7 +84,7 @@ func known(name string) string {
 
 // attribute finds name=value in a line.
 func attribute(line, name string) string {
-	for _, f := range strings.Fields(line) {
+	for f := range strings.FieldsSeq(line) {
 		if v, ok := strings.CutPrefix(f, name+"="); ok {
 			return v
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -20,7 +21,8 @@ import (
 	"github.com/abswap/abswap/switcher/haproxy"
 )
 
-// scripted is a socket that answers commands by a function. The empty line at the end is the function's to give.
+// scripted is a socket that answers commands by a function. The empty line at the end is the function's to give. It is for bubbles: its patience
+// is short, and there the time that a busy machine takes does not count.
 func scripted(t *testing.T, answer func(command string) string) haproxy.Runtime {
 	t.Helper()
 	var serve sync.WaitGroup
@@ -98,112 +100,124 @@ func calm(to *string) func(string) string {
 }
 
 func TestTheFileIsWrittenBeforeTheRuntimeAndPutBackAfterARefusal(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "slots.map")
-	write(t, file, "mysite be_blue\n")
-	to, atSet := "be_blue", ""
-	rest := calm(&to)
-	sw := mapOn(t, scripted(t, func(c string) string {
-		if strings.HasPrefix(c, "set map ") {
-			atSet = read(t, file)
-			return "Permission denied\n\n"
-		}
-		return rest(c)
-	}), file)
-	blue, green := slots()
-	err := sw.Activate(t.Context(), green)
-	assert.ErrorIs(t, err, haproxy.ErrDenied)
-	assert.ErrorIs(t, err, abswap.ErrUnknownOutcome)
-	assert.Equal(t, "mysite be_green\n", atSet, "the file comes first")
-	assert.Equal(t, "mysite be_blue\n", read(t, file), "no reload moves the traffic")
-	active, err := sw.Active(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, blue.Name(), active)
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "slots.map")
+		write(t, file, "mysite be_blue\n")
+		to, atSet := "be_blue", ""
+		rest := calm(&to)
+		sw := mapOn(t, scripted(t, func(c string) string {
+			if strings.HasPrefix(c, "set map ") {
+				atSet = read(t, file)
+				return "Permission denied\n\n"
+			}
+			return rest(c)
+		}), file)
+		blue, green := slots()
+		err := sw.Activate(t.Context(), green)
+		assert.ErrorIs(t, err, haproxy.ErrDenied)
+		assert.ErrorIs(t, err, abswap.ErrUnknownOutcome)
+		assert.Equal(t, "mysite be_green\n", atSet, "the file comes first")
+		assert.Equal(t, "mysite be_blue\n", read(t, file), "no reload moves the traffic")
+		active, err := sw.Active(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, blue.Name(), active)
+	})
 }
 
 func TestAChangeThatIsNotInForceIsAnError(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "slots.map")
-	write(t, file, "mysite be_blue\n")
-	to := "be_blue"
-	rest := calm(&to)
-	sw := mapOn(t, scripted(t, func(c string) string {
-		if strings.HasPrefix(c, "set map ") {
-			return "\n" // and does nothing
-		}
-		return rest(c)
-	}), file)
-	_, green := slots()
-	err := sw.Activate(t.Context(), green)
-	assert.ErrorIs(t, err, haproxy.ErrNotApplied)
-	assert.ErrorIs(t, err, abswap.ErrUnknownOutcome)
-	assert.Equal(t, "mysite be_blue\n", read(t, file))
-}
-
-func TestWrongNamesAreRefusedBeforeAnythingChanges(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "slots.map")
-	write(t, file, "mysite be_blue\n")
-	to := "be_blue"
-	rest := calm(&to)
-	for answer, want := range map[string]error{
-		"show stat be_green 6 -1|No such proxy.\n\n":                                                                      haproxy.ErrNoBackend,
-		"show stat be_green 6 -1|# pxname,svname,qcur,scur,status,\n\n":                                                   haproxy.ErrNoBackend,
-		"show stat be_green 6 -1|# pxname,svname,qcur,scur,status,\nbe_green,BACKEND,0,0,UP,\n\n":                         abswap.ErrNotReady,
-		"show stat be_green 6 -1|# pxname,svname,qcur,scur,status,\nbe_green,a,0,0,DOWN,\nbe_green,BACKEND,0,0,DOWN,\n\n": abswap.ErrNotReady,
-		"show stat be_green 6 -1|garbage\n\n":                                                                             haproxy.ErrBadAnswer,
-		"show stat be_green 6 -1|# pxname,svname,qcur,scur,stat":                                                          haproxy.ErrCutAnswer,
-		"show stat be_green 6 -1|":                                                                                        haproxy.ErrCutAnswer,
-		"get map /etc/slots.map mysite|Unknown map identifier. Please use #<id> or <file>.\n\n":                           haproxy.ErrNoMap,
-		"get map /etc/slots.map mysite|type=str, case=sensitive, found=no\n\n":                                            haproxy.ErrNoKey,
-	} {
-		command, text, _ := strings.Cut(answer, "|")
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "slots.map")
+		write(t, file, "mysite be_blue\n")
+		to := "be_blue"
+		rest := calm(&to)
 		sw := mapOn(t, scripted(t, func(c string) string {
-			assert.NotContains(t, c, "set map")
-			if c == command {
-				return text
+			if strings.HasPrefix(c, "set map ") {
+				return "\n" // and does nothing
 			}
 			return rest(c)
 		}), file)
 		_, green := slots()
 		err := sw.Activate(t.Context(), green)
-		assert.ErrorIs(t, err, want, answer)
-		assert.NotErrorIs(t, err, abswap.ErrUnknownOutcome, answer)
-		assert.Equal(t, "mysite be_blue\n", read(t, file), answer)
-	}
-	write(t, file, "other be_blue\n")
-	_, green := slots()
-	assert.ErrorIs(t, mapOn(t, scripted(t, rest), file).Activate(t.Context(), green), haproxy.ErrNoKey, "the file lacks the key")
+		assert.ErrorIs(t, err, haproxy.ErrNotApplied)
+		assert.ErrorIs(t, err, abswap.ErrUnknownOutcome)
+		assert.Equal(t, "mysite be_blue\n", read(t, file))
+	})
+}
+
+func TestWrongNamesAreRefusedBeforeAnythingChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "slots.map")
+		write(t, file, "mysite be_blue\n")
+		to := "be_blue"
+		rest := calm(&to)
+		for answer, want := range map[string]error{
+			"show stat be_green 6 -1|No such proxy.\n\n":                                                                      haproxy.ErrNoBackend,
+			"show stat be_green 6 -1|# pxname,svname,qcur,scur,status,\n\n":                                                   haproxy.ErrNoBackend,
+			"show stat be_green 6 -1|# pxname,svname,qcur,scur,status,\nbe_green,BACKEND,0,0,UP,\n\n":                         abswap.ErrNotReady,
+			"show stat be_green 6 -1|# pxname,svname,qcur,scur,status,\nbe_green,a,0,0,DOWN,\nbe_green,BACKEND,0,0,DOWN,\n\n": abswap.ErrNotReady,
+			"show stat be_green 6 -1|garbage\n\n":                                                                             haproxy.ErrBadAnswer,
+			"show stat be_green 6 -1|# pxname,svname,qcur,scur,stat":                                                          haproxy.ErrCutAnswer,
+			"show stat be_green 6 -1|":                                                                                        haproxy.ErrCutAnswer,
+			"get map /etc/slots.map mysite|Unknown map identifier. Please use #<id> or <file>.\n\n":                           haproxy.ErrNoMap,
+			"get map /etc/slots.map mysite|type=str, case=sensitive, found=no\n\n":                                            haproxy.ErrNoKey,
+		} {
+			command, text, _ := strings.Cut(answer, "|")
+			sw := mapOn(t, scripted(t, func(c string) string {
+				assert.NotContains(t, c, "set map")
+				if c == command {
+					return text
+				}
+				return rest(c)
+			}), file)
+			_, green := slots()
+			err := sw.Activate(t.Context(), green)
+			assert.ErrorIs(t, err, want, answer)
+			assert.NotErrorIs(t, err, abswap.ErrUnknownOutcome, answer)
+			assert.Equal(t, "mysite be_blue\n", read(t, file), answer)
+		}
+		write(t, file, "other be_blue\n")
+		_, green := slots()
+		assert.ErrorIs(t, mapOn(t, scripted(t, rest), file).Activate(t.Context(), green), haproxy.ErrNoKey, "the file lacks the key")
+	})
 }
 
 func TestAKeyThatLeadsElsewhereIsSaid(t *testing.T) {
-	to := "be_stranger"
-	sw := mapOn(t, scripted(t, calm(&to)), filepath.Join(t.TempDir(), "absent.map"))
-	_, err := sw.Active(t.Context())
-	assert.ErrorIs(t, err, haproxy.ErrNotOurs)
+	synctest.Test(t, func(t *testing.T) {
+		to := "be_stranger"
+		sw := mapOn(t, scripted(t, calm(&to)), filepath.Join(t.TempDir(), "absent.map"))
+		_, err := sw.Active(t.Context())
+		assert.ErrorIs(t, err, haproxy.ErrNotOurs)
+	})
 }
 
 func TestManyConnectionsAreCountedWithoutLookingAtEach(t *testing.T) {
-	to := "be_blue"
-	sw := mapOn(t, scripted(t, calm(&to)), filepath.Join(t.TempDir(), "absent.map"))
-	blue, _ := slots()
-	l, err := sw.InFlight(t.Context(), blue)
-	require.NoError(t, err)
-	assert.Equal(t, 3, l.Requests, "what waits in the backend without a server counts")
-	assert.Zero(t, l.Upgraded)
-	assert.Equal(t, abswap.EvidenceExact, l.Evidence)
+	synctest.Test(t, func(t *testing.T) {
+		to := "be_blue"
+		sw := mapOn(t, scripted(t, calm(&to)), filepath.Join(t.TempDir(), "absent.map"))
+		blue, _ := slots()
+		l, err := sw.InFlight(t.Context(), blue)
+		require.NoError(t, err)
+		assert.Equal(t, 3, l.Requests, "what waits in the backend without a server counts")
+		assert.Zero(t, l.Upgraded)
+		assert.Equal(t, abswap.EvidenceExact, l.Evidence)
+	})
 }
 
 func TestAnAnswerThatIsCutIsNoCount(t *testing.T) {
-	to := "be_blue"
-	rest := calm(&to)
-	sw := mapOn(t, scripted(t, func(c string) string {
-		if strings.HasPrefix(c, "show stat") {
-			return strings.TrimSuffix(rest(c), "be_blue,BACKEND,0,3,UP,\n\n")
-		}
-		return rest(c)
-	}), filepath.Join(t.TempDir(), "absent.map"))
-	blue, _ := slots()
-	l, err := sw.InFlight(t.Context(), blue)
-	assert.ErrorIs(t, err, haproxy.ErrCutAnswer)
-	assert.Equal(t, abswap.EvidenceUnknown, l.Evidence)
+	synctest.Test(t, func(t *testing.T) {
+		to := "be_blue"
+		rest := calm(&to)
+		sw := mapOn(t, scripted(t, func(c string) string {
+			if strings.HasPrefix(c, "show stat") {
+				return strings.TrimSuffix(rest(c), "be_blue,BACKEND,0,3,UP,\n\n")
+			}
+			return rest(c)
+		}), filepath.Join(t.TempDir(), "absent.map"))
+		blue, _ := slots()
+		l, err := sw.InFlight(t.Context(), blue)
+		assert.ErrorIs(t, err, haproxy.ErrCutAnswer)
+		assert.Equal(t, abswap.EvidenceUnknown, l.Evidence)
+	})
 }
 
 func TestMistakesInConfigs(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 
@@ -131,8 +132,9 @@ func check(t *testing.T, newRig switchertest.NewRig, short ...string) {
 			t.Parallel()
 			res := r.Try(t.Context(), func(ctx context.Context) (switchertest.Rig, error) {
 				rig, err := newRig(ctx)
+				rig.Patience = 30 * time.Second
 				if !*full {
-					rig.Load = 120
+					rig.Load = 80
 				}
 				return rig, err
 			})

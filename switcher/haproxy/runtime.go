@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/abswap/abswap/internal/multi"
@@ -124,7 +126,7 @@ func (r Runtime) exchange(ctx context.Context, text string, last bool) (string, 
 	defer cancel()
 	conn, err := r.Dial(ctx, network(r.address()), r.address())
 	if err != nil {
-		return "", causeOr(ctx, err)
+		return "", r.advised(causeOr(ctx, err))
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
@@ -144,6 +146,23 @@ func (r Runtime) exchange(ctx context.Context, text string, last bool) (string, 
 		return "", fmt.Errorf("%w: it has more than %d MiB", ErrBadAnswer, answerLimit>>20)
 	}
 	return string(b), nil
+}
+
+// advised says what an operator can do about a socket that cannot be reached.
+func (r Runtime) advised(err error) error {
+	made := "-S " + r.Master + " on its command line"
+	if r.Master == "" {
+		made = fmt.Sprintf("the line \"stats socket %s mode 600 level admin\" in its section global", r.Stats)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("HAProxy does not run, or not with %s: %w", made, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("run as root, or as the user to whom the socket belongs: %w", err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("HAProxy does not run, or is just being reloaded: %w", err)
+	}
+	return err
 }
 
 // causeOr is what ended ctx, or err if nothing did.

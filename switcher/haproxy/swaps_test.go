@@ -271,7 +271,11 @@ func (l *load) reading(ctx context.Context, t *testing.T) {
 // reload is another hand that reloads HAProxy now and then, and knows nothing of swaps.
 func (l *load) reload(ctx context.Context, t *testing.T, in *instance, over *atomic.Bool) {
 	for !over.Load() {
-		pause(ctx, time.Duration(rand.IntN(600))*time.Millisecond)
+		if *swaps < many {
+			pause(ctx, time.Duration(200+rand.IntN(1000))*time.Millisecond)
+		} else {
+			pause(ctx, time.Duration(rand.IntN(600))*time.Millisecond)
+		}
 		before, err := in.worker()
 		if !assert.NoError(t, err) || !assert.NoError(t, in.reload()) {
 			return

@@ -153,8 +153,15 @@ func (a *App) prove(ctx context.Context, doors []door, want string, tend func(co
 	}
 	limit, cancel := context.WithTimeoutCause(ctx, a.patience(), fmt.Errorf("not in force after %s", a.patience()))
 	defer cancel()
+	var wrong error // the last answer's, as opposed to that of an attempt which the limit has cut off
 	return retry.Do(limit, retry.Policy{First: 20 * time.Millisecond, Max: 250 * time.Millisecond}, func(ctx context.Context) error {
 		err := a.allAnswer(ctx, doors, want)
+		switch {
+		case err != nil && ctx.Err() != nil && wrong != nil:
+			return fmt.Errorf("%w; before: %w", err, wrong)
+		case err != nil && ctx.Err() == nil:
+			wrong = err
+		}
 		if err != nil && tend != nil && ctx.Err() == nil {
 			if terr := tend(ctx, err); terr != nil {
 				return retry.Stop(fmt.Errorf("%w; %w", terr, err))

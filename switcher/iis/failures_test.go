@@ -159,9 +159,10 @@ func TestOnePathAtATime(t *testing.T) {
 
 // TestNotInForce has a commit that is saved and never comes into force: nobody knows, and nobody says that it is done.
 func TestNotInForce(t *testing.T) {
+	t.Parallel()
 	s := setting{strategy: iis.StrategyRootSwap, mode: iis.Classic}.with(iis.FactsWith(""))
 	b := s.opened(t)
-	b.app.Patience = time.Second
+	b.app.Patience = 3 * time.Second
 	b.apps["green"].Slot = "somebody else" // the front door is answered by what is not the slot
 	err := b.sw.Activate(t.Context(), b.green)
 	assert.ErrorIs(t, err, abswap.ErrUnknownOutcome)

@@ -282,6 +282,9 @@ func (a *arr) watchHealth() {
 			if f.health.url == "" || !f.enabled {
 				continue
 			}
+			if _, known := due[f.name]; !known && a.s.cfg.ARR.FirstTestLater {
+				due[f.name] = time.Now().Add(a.s.real(f.health.interval))
+			}
 			if left := time.Until(due[f.name]); left > 0 {
 				next = min(next, left)
 				continue

@@ -203,7 +203,7 @@ func TestFarmHealth(t *testing.T) {
 	t.Parallel()
 	for _, keeps := range []bool{false, true} {
 		w := newFarm(t, iistest.ARRQuirks{ResetKeepsCurrent: keeps},
-			"HEALTH", `<healthCheck url="http://www.example.test/up" interval="00:00:02" timeout="00:00:20" responseMatch="v" />`)
+			"HEALTH", `<healthCheck url="http://www.example.test/up" interval="00:00:02" timeout="00:33:20" responseMatch="v" />`)
 		w.shares(4)
 		w.eventually("tested", func() bool { return w.member("blue.local").Healthy && w.member("green.local").Healthy })
 		require.NoError(t, w.SetState("F", "green.local", "GracefulStop"))
@@ -224,6 +224,19 @@ func TestFarmHealth(t *testing.T) {
 		assert.Equal(t, http.StatusOK, w.ended(held).status)
 		w.eventually("no count goes below 0", func() bool { return w.member("blue.local").Current == 0 })
 	}
+}
+
+func TestFarmFirstTest(t *testing.T) {
+	t.Parallel()
+	w := newFarm(t, iistest.ARRQuirks{FirstTestLater: true}, "HEALTH", `<healthCheck url="http://www.example.test/up" interval="00:03:20" timeout="00:20:00" />`) // 2 s
+	w.must("stop", "site", "Blue")
+	began := time.Now()
+	w.get("http://www.example.test/")
+	if healthy := w.member("blue.local").Healthy; time.Since(began) < 2*time.Second {
+		assert.True(t, healthy, "nobody has tested it")
+	}
+	w.eventually("after one interval it is tested", func() bool { return !w.member("blue.local").Healthy })
+	assert.GreaterOrEqual(t, time.Since(began), 2*time.Second)
 }
 
 func TestFarmMemberDown(t *testing.T) {

@@ -28,6 +28,9 @@ type ARRQuirks struct {
 	FieldNumbers bool
 	// NoStateNames: states come as numbers only. Unverified.
 	NoStateNames bool
+	// FirstTestLater: a new worker process tests members after one interval for the first time, and has all healthy until then. Without it, at
+	// once. Unverified either way.
+	FirstTestLater bool
 }
 
 // farmsSection holds the server farms.

@@ -1,7 +1,9 @@
 package nginx_test
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -45,6 +47,28 @@ func TestSnippet(t *testing.T) {
 		"proxy_pass http://$abswap_mysite;"} {
 		assert.Contains(t, sw.Snippet(), want)
 	}
+}
+
+// The lines that the package's documentation shows are those of its Config.
+func TestTheLinesOfTheDocumentation(t *testing.T) {
+	cfg := good(t)
+	cfg.Include = "/etc/nginx/abswap-mysite.conf"
+	if !filepath.IsAbs(cfg.Include) {
+		t.Skip("paths within a configuration are those of Unix")
+	}
+	text, err := os.ReadFile("doc.go")
+	require.NoError(t, err)
+	doc := strings.ReplaceAll(string(text), "\r", "")
+	sw, err := nginx.New(cfg)
+	require.NoError(t, err)
+	lines := 0
+	for line := range strings.Lines(sw.Snippet()) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			lines++
+			assert.Contains(t, doc, "//\t"+line+"\n")
+		}
+	}
+	assert.Equal(t, 5, lines)
 }
 
 func TestMark(t *testing.T) {

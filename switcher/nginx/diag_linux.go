@@ -19,12 +19,16 @@ const (
 	diagAnswer  = 72
 )
 
-// diagStates are those that are asked for: all but TIME_WAIT and CLOSE. A busy front door has tens of thousands of the former, which belong to
-// no process.
-const diagStates = 0xfff &^ (1 << 6) &^ (1 << 7)
+// States that are asked for, as bits.
+const (
+	// anyState is all but TIME_WAIT and CLOSE. A busy front door has tens of thousands of the former, which belong to no process.
+	anyState = 0xfff &^ (1 << 6) &^ (1 << 7)
+	// listenState alone costs next to nothing: the kernel keeps those that listen apart, and the others in a table of many thousand rows.
+	listenState = 1 << stateListen
+)
 
-// diagnose asks the kernel for the TCP sockets of our own network.
-func diagnose() ([]socket, error) {
+// diagnose asks the kernel for the TCP sockets of our own network that are in any of the states.
+func diagnose(states uint32) ([]socket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -42,7 +46,7 @@ func diagnose() ([]socket, error) {
 		binary.NativeEndian.PutUint16(req[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
 		binary.NativeEndian.PutUint32(req[8:], uint32(i+1))
 		req[unix.SizeofNlMsghdr], req[unix.SizeofNlMsghdr+1] = family, unix.IPPROTO_TCP
-		binary.NativeEndian.PutUint32(req[unix.SizeofNlMsghdr+4:], diagStates)
+		binary.NativeEndian.PutUint32(req[unix.SizeofNlMsghdr+4:], states)
 		if err := unix.Sendto(fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 			return nil, os.NewSyscallError("sendto", err)
 		}

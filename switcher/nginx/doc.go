@@ -2,8 +2,7 @@
 // Linux, where it can be seen when the worker processes of an old configuration have stopped accepting.
 //
 // The site's application runs in two slots or more, each at an address of its own. A file that nginx.conf includes within http belongs to
-// the Switcher; it says by a variable to which slot a request goes. Snippet tells the three lines that nginx.conf needs, and Prepare makes
-// the file for the first time.
+// the Switcher; it says by a variable to which slot a request goes.
 //
 //	sw, err := nginx.New(nginx.Config{
 //		Name:    "mysite",
@@ -13,6 +12,28 @@
 //	})
 //	swapper := &abswap.Swapper{Switcher: sw, Slots: []abswap.Slot{blue, green}, Journal: journal}
 //	report, err := swapper.Deploy(ctx, abswap.Release{ID: "v1085", Path: "/srv/out"})
+//
+// # What an existing nginx.conf needs
+//
+// First the file itself, which Prepare makes: sw.Prepare(ctx, blue), where blue is the slot whose application has the traffic now. Then these
+// lines, which Snippet returns for any Config. Within http, once, unless the file lies where nginx looks anyway, as it does in
+// /etc/nginx/conf.d on Debian and Ubuntu:
+//
+//	include /etc/nginx/abswap-mysite.conf;
+//
+// Within the server block of the site, for the Switcher to see which configuration answers. Config.Host names the site where Door alone does not:
+//
+//	location = /.abswap-mysite { default_type text/plain; return 200 $abswap_mysite_mark; }
+//
+// And in each location that leads to the application, in place of its address:
+//
+//	proxy_pass http://$abswap_mysite;
+//	proxy_set_header Host $host;
+//	proxy_http_version 1.1;
+//
+// After a variable proxy_pass takes no path: where the old line had one, rewrite does what it did. The lines for websockets stay as they are. With
+// proxy_request_buffering off an upload goes to its slot as it comes. After nginx -t and a reload, Swapper.Check tells what is still missing,
+// all at once. The tool runs as root, or as a user who may write the folder of the file, reload nginx and look at its processes.
 //
 // # What a switch does
 //

@@ -35,7 +35,7 @@ func (s *Switcher) Accepting(pids []int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	table, err := tableOf(master)
+	table, err := listenersOf(master)
 	if err != nil {
 		return false, err
 	}

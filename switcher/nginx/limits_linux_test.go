@@ -20,13 +20,19 @@ import (
 	"github.com/abswap/abswap/switcher/switchertest"
 )
 
-// counts waits until the slot has that many in flight.
+// counts waits until the slot has that many in flight: what is through leaves nginx a moment after its client knows.
 func (e *engine) counts(t *testing.T, slot abswap.Slot, want int) {
+	t.Helper()
+	countsBy(t, e.sw, slot, want)
+}
+
+// countsBy is counts as a certain Switcher sees it.
+func countsBy(t *testing.T, sw *nginx.Switcher, slot abswap.Slot, want int) {
 	t.Helper()
 	var load abswap.Load
 	var err error
 	if !assert.Eventually(t, func() bool {
-		load, err = e.sw.InFlight(t.Context(), slot)
+		load, err = sw.InFlight(t.Context(), slot)
 		return err == nil && load.Total() == want
 	}, 30*time.Second, 5*time.Millisecond) {
 		t.Fatalf("slot %q: %+v, %v; wanted %d", slot.Name(), load, err, want)
@@ -74,6 +80,7 @@ func TestAnUploadThatTheSlotHasNotSeenYetCounts(t *testing.T) {
 	require.NoError(t, err)
 	e.counts(t, e.blue, 0) // it takes work: what comes is nobody's matter yet
 	require.NoError(t, e.sw.Activate(t.Context(), e.green))
+	e.counts(t, e.blue, 1)
 	for range 20 {
 		load, err := e.sw.InFlight(t.Context(), e.blue)
 		require.NoError(t, err)
@@ -123,10 +130,14 @@ func TestAnotherSitesWorkDoesNotCount(t *testing.T) {
 	require.NoError(t, err)
 	defer other.Close()
 	require.NoError(t, e.sw.Activate(t.Context(), e.green))
+	require.Eventually(t, func() bool { // the one that has nothing ends in its own time
+		_, quitting, err := e.sw.Workers()
+		return err == nil && len(quitting) == 1
+	}, 30*time.Second, 5*time.Millisecond)
+	e.counts(t, e.blue, 0)
 	_, quitting, err := e.sw.Workers()
 	require.NoError(t, err)
 	assert.Len(t, quitting, 1, "the other site's work keeps an old worker")
-	e.counts(t, e.blue, 0)
 }
 
 // With HTTP/2 an old worker tells its clients to go elsewhere: what begins on a connection that is busy over the switch goes to the new slot. As

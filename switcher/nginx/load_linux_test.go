@@ -43,6 +43,9 @@ func (e *engine) crowd(ctx context.Context, n int) *crowd {
 				} else if want != nil && want == c.want.Load() && got != *want {
 					c.late.Add(1)
 				}
+				if !*full {
+					_ = pause(ctx)
+				}
 			}
 		})
 	}

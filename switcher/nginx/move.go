@@ -192,7 +192,7 @@ func (s *Switcher) replaced(master int, old []worker) error {
 	if len(quitting) == 0 {
 		return nil
 	}
-	table, err := tableOf(master)
+	table, err := listenersOf(master)
 	if err != nil {
 		return err
 	}

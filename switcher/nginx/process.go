@@ -56,6 +56,19 @@ func parseStat(text string) (process, error) {
 	return process{pid: pid, parent: parent, start: start}, err
 }
 
+// parseChildren reads /proc/PID/task/PID/children: numbers with blanks between them.
+func parseChildren(text string) ([]int, error) {
+	var all []int
+	for _, f := range strings.Fields(text) {
+		pid, err := strconv.Atoi(f)
+		if err != nil || pid <= 0 {
+			return nil, fmt.Errorf("%.20q is no process ID", f)
+		}
+		all = append(all, pid)
+	}
+	return all, nil
+}
+
 // asWorker tells whether the process is a worker of the master.
 func (p process) asWorker(master int) (worker, bool) {
 	return worker{pid: p.pid, start: p.start, quitting: p.title == quittingTitle},

@@ -40,8 +40,47 @@ func lookAt(pid int) (process, error) {
 	return p, nil
 }
 
-// workersOf lists the worker processes of a master process.
+// workersOf lists the worker processes of a master process. None that runs is missing.
 func workersOf(master int) ([]worker, error) {
+	pids, err := childrenOf(master)
+	if err != nil { // this kernel does not tell them, or the master has ended
+		if pids, err = childrenAmongAll(master); err != nil {
+			return nil, err
+		}
+	}
+	var all []worker
+	for _, pid := range pids {
+		p, err := lookAt(pid)
+		if err != nil {
+			continue // it has ended, or is hidden: nginx's are looked at by name later
+		}
+		if w, ok := p.asWorker(master); ok {
+			all = append(all, w)
+		}
+	}
+	return all, nil
+}
+
+// childrenOf lists the processes that the main thread of a process has started, which are all where it is the only one, as in nginx. One that ends
+// while the kernel makes the list can hide another; it is then in this list and not in the next, so that two that are equal hide none.
+func childrenOf(pid int) ([]int, error) {
+	path := fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)
+	last, err := os.ReadFile(path)
+	for range 20 {
+		if err != nil {
+			return nil, err
+		}
+		var now []byte
+		if now, err = os.ReadFile(path); err == nil && bytes.Equal(now, last) {
+			return parseChildren(string(now))
+		}
+		last = now
+	}
+	return nil, fmt.Errorf("%s changes all the time", path)
+}
+
+// childrenAmongAll finds the processes that a process has started by looking at all that there are.
+func childrenAmongAll(parent int) ([]int, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil, err
@@ -51,7 +90,7 @@ func workersOf(master int) ([]worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []worker
+	var all []int
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
 		if err != nil {
@@ -59,17 +98,10 @@ func workersOf(master int) ([]worker, error) {
 		}
 		stat, err := os.ReadFile("/proc/" + name + "/stat")
 		if err != nil {
-			continue // it has ended, or is hidden: nginx's are looked at by name later
+			continue // it has ended, or is hidden
 		}
-		if p, err := parseStat(string(stat)); err != nil || p.parent != master {
-			continue
-		}
-		p, err := lookAt(pid)
-		if err != nil {
-			continue
-		}
-		if w, ok := p.asWorker(master); ok {
-			all = append(all, w)
+		if p, err := parseStat(string(stat)); err == nil && p.parent == parent {
+			all = append(all, pid)
 		}
 	}
 	return all, nil
@@ -125,9 +157,14 @@ func socketsOf(pid int) (map[uint64]bool, error) {
 }
 
 // tableOf reads the TCP sockets of the network that the process lives in.
-func tableOf(pid int) ([]socket, error) {
+func tableOf(pid int) ([]socket, error) { return tableIn(pid, anyState) }
+
+// listenersOf is tableOf for those that listen, and perhaps others.
+func listenersOf(pid int) ([]socket, error) { return tableIn(pid, listenState) }
+
+func tableIn(pid int, states uint32) ([]socket, error) {
 	if sameNetwork(pid) {
-		if all, err := diagnose(); err == nil {
+		if all, err := diagnose(states); err == nil {
 			return all, nil
 		}
 	}

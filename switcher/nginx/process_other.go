@@ -23,6 +23,8 @@ func socketsOf(int) (map[uint64]bool, error) { return nil, errors.ErrUnsupported
 
 func tableOf(int) ([]socket, error) { return nil, errors.ErrUnsupported }
 
+func listenersOf(int) ([]socket, error) { return nil, errors.ErrUnsupported }
+
 func userOf(int) (uint32, error) { return 0, errors.ErrUnsupported }
 
 func hangUp(int) error { return errors.ErrUnsupported }

@@ -208,9 +208,7 @@ func TestForeignReload(t *testing.T) {
 	}
 	other := e.second(t, nil)
 	for _, sw := range []*nginx.Switcher{e.sw, other} {
-		load, err := sw.InFlight(t.Context(), e.blue)
-		require.NoError(t, err)
-		assert.Equal(t, 1, load.Requests)
+		countsBy(t, sw, e.blue, 1)
 	}
 	require.NoError(t, work.Step(t.Context()))
 	require.NoError(t, work.End(t.Context()))
@@ -231,9 +229,7 @@ func TestOldWorkersAreKnownToOthers(t *testing.T) {
 	require.NoError(t, e.sw.Activate(t.Context(), e.green))
 	other := e.second(t, nil)
 	for slot, want := range map[abswap.Slot]int{e.blue: 1, e.green: 0} {
-		load, err := other.InFlight(t.Context(), slot)
-		require.NoError(t, err)
-		assert.Equal(t, want, load.Requests, slot.Name())
+		countsBy(t, other, slot, want)
 	}
 }
 

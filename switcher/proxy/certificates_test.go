@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -140,7 +141,7 @@ func TestCertificatesAreLookedAtOnceASecond(t *testing.T) {
 		require.NoError(t, os.WriteFile(files.Key, nil, 0o600))
 		time.Sleep(time.Second)
 		assert.Equal(t, "two", cn(c), "a broken pair changes nothing")
-		assert.ErrorContains(t, c.Err(), files.Key)
+		assert.ErrorContains(t, c.Err(), strconv.Quote(files.Key))
 		certificate(t, dir, "three", nil, "a.test")
 		assert.Equal(t, "two", cn(c))
 		require.NoError(t, c.Reload())
@@ -183,8 +184,8 @@ func TestABrokenPairChangesNothing(t *testing.T) {
 			log.Reset()
 			certificate(t, dir+"/b", "other "+name, nil, "b.test")
 			for range 2 {
-				assert.ErrorContains(t, c.Reload(), files.Cert)
-				assert.ErrorContains(t, c.Err(), files.Cert)
+				assert.ErrorContains(t, c.Reload(), strconv.Quote(files.Cert))
+				assert.ErrorContains(t, c.Err(), strconv.Quote(files.Cert))
 				assert.Equal(t, "one", shown(t, c, "a.test"), "the one before stays in force")
 				assert.Equal(t, "other "+name, shown(t, c, "b.test"), "the other pair is not held back")
 			}

@@ -58,8 +58,8 @@ func (a *acceptor) woken() chan struct{} {
 	return a.wake
 }
 
-// serve accepts on l until it fails for good, and gives each connection to handle, on a goroutine of its own. It returns net.ErrClosed after
-// close.
+// serve accepts on l until it fails for good, and gives each connection to handle, on a goroutine of its own; when the connection has ended
+// leave must be called. It returns net.ErrClosed after close.
 func (a *acceptor) serve(l net.Listener, handle func(net.Conn)) error {
 	a.mu.Lock()
 	if a.shut {
@@ -106,10 +106,7 @@ func (a *acceptor) serve(l net.Listener, handle func(net.Conn)) error {
 			c.Close()
 			return net.ErrClosed
 		}
-		go func() {
-			defer a.leave()
-			handle(c)
-		}()
+		go handle(c)
 	}
 }
 

@@ -17,11 +17,15 @@ type link struct {
 	route.Entry[target]
 	s      *Switcher
 	client net.Conn
+	done   func() // called at the end of all
+	gen    *generation
+	under  atomic.Int32 // directions that have not ended
 
-	mu     sync.Mutex // guards what follows; never held while waiting
-	slot   net.Conn
+	mu     sync.Mutex         // guards what follows; never held while waiting
+	slot   net.Conn           // set once, before the directions begin
 	cancel context.CancelFunc // of a dial under way
 	wasCut bool
+	over   [2]bool // the directions from the client and from the slot have carried all they will
 
 	broken atomic.Bool // one side broke, or it was cut: both are reset
 }
@@ -32,12 +36,20 @@ var past = time.Unix(1, 0)
 // maxTries bounds the slots that one connection is offered to.
 const maxTries = 3
 
-// carry carries one connection to its end. read is what was read of it already.
-func (s *Switcher) carry(c net.Conn, read []byte) {
-	x := &link{s: s, client: c}
+// carry joins one connection with a slot and returns; what is carried then is a matter of two goroutines with small stacks. read is what was
+// read of it already. done is called when the connection has ended, in whatever way.
+func (s *Switcher) carry(c net.Conn, read []byte, done func()) {
+	x := &link{s: s, client: c, done: done}
 	x.Peer, x.Started, x.Cut = c.RemoteAddr().String(), time.Now(), x.cutNow
-	defer x.closeClient()
+	if !x.join(read) {
+		x.close(c)
+		done()
+	}
+}
 
+// join finds a slot. false: there is none, and nothing has begun.
+func (x *link) join(read []byte) bool {
+	s := x.s
 	var unreachable *generation
 	for try := 1; ; try++ {
 		gen := s.table.Enter(&x.Entry, unreachable)
@@ -45,31 +57,64 @@ func (s *Switcher) carry(c net.Conn, read []byte) {
 			s.stats.refused.Add(1)
 			s.log(slog.LevelDebug, "connection refused: no slot takes new ones", x, "", nil)
 			x.broken.Store(true)
-			return
+			return false
 		}
 		if gen == unreachable { // no other slot takes work
 			x.Leave()
 			s.fail(x, gen, nil)
-			return
+			return false
 		}
-		err := x.through(gen, read)
+		err := x.dial(gen.Target.addr)
+		if err == nil {
+			x.gen = gen
+			x.begin(read)
+			return true
+		}
 		x.Leave()
-		switch {
-		case x.isCut():
-			s.stats.cut.Add(1)
-			s.log(slog.LevelWarn, "connection cut by order", x, gen.Key.Slot, nil)
-			return
-		case err == nil:
-			s.stats.carried.Add(1)
-			return
-		case try == maxTries:
+		if x.isCut() {
+			x.cutDone(gen)
+			return false
+		}
+		if try == maxTries {
 			s.fail(x, gen, err)
-			return
+			return false
 		}
 		s.log(slog.LevelWarn, "slot cannot be reached", x, gen.Key.Slot, err)
 		s.stats.redialled.Add(1)
 		unreachable = gen
 	}
+}
+
+// begin carries both directions.
+func (x *link) begin(read []byte) {
+	if len(read) > 0 {
+		if _, err := x.slot.Write(read); err != nil {
+			x.breakOff()
+		} else {
+			x.In.Add(int64(len(read)))
+		}
+	}
+	x.under.Store(2)
+	go x.pass(fromSlot, x.client, x.slot, &x.Out)
+	go x.pass(fromClient, x.slot, x.client, &x.In)
+}
+
+// end clears up behind both directions. The slot is left only when nothing can reach it any more.
+func (x *link) end() {
+	x.close(x.slot)
+	x.Leave()
+	if x.isCut() {
+		x.cutDone(x.gen)
+	} else {
+		x.s.stats.carried.Add(1)
+	}
+	x.close(x.client)
+	x.done()
+}
+
+func (x *link) cutDone(gen *generation) {
+	x.s.stats.cut.Add(1)
+	x.s.log(slog.LevelWarn, "connection cut by order", x, gen.Key.Slot, nil)
 }
 
 func (s *Switcher) fail(x *link, gen *generation, err error) {
@@ -92,36 +137,33 @@ func (s *Switcher) log(level slog.Level, msg string, x *link, slot string, err e
 	s.cfg.Logger.Log(context.Background(), level, msg, args...)
 }
 
-// through joins the client with the generation, in which it has been counted. An error means that it could not be reached and that nothing
-// was sent there. At return nothing of it is left in the slot.
-func (x *link) through(gen *generation, read []byte) error {
-	slot, err := x.dial(gen.Target.addr)
-	if err != nil {
-		return err
-	}
-	defer x.closeSlot(slot)
-	if len(read) > 0 {
-		if _, err := slot.Write(read); err != nil {
-			x.breakOff()
-			return nil
-		}
-		x.In.Add(int64(len(read)))
-	}
-	var both sync.WaitGroup
-	both.Go(func() { x.pass(x.client, slot, &x.Out) })
-	x.pass(slot, x.client, &x.In)
-	both.Wait()
-	return nil
-}
+// The directions, as in link.over.
+const (
+	fromClient = iota
+	fromSlot
+)
 
 // pass carries one direction to its end. An end is passed on as that of this direction only. A broken source breaks both sides. If dst is
 // broken the other direction finds that by itself, after what is still on its way there.
-func (x *link) pass(dst, src net.Conn, count *atomic.Int64) {
+//
+// When it has passed on an end it stays and looks whether the source goes away altogether, until the other direction has ended: nobody else
+// would see that, as long as the other side is silent.
+func (x *link) pass(direction int, dst, src net.Conn, count *atomic.Int64) {
+	defer func() {
+		if x.under.Add(-1) == 0 {
+			x.end()
+		}
+	}()
 	rerr, werr := x.s.flow.move(dst, src, count)
+	x.mu.Lock()
+	x.over[direction] = true // before the end is passed on: who looks at dst must know where that comes from
+	last := x.over[1-direction]
+	x.mu.Unlock()
 	switch {
 	case werr != nil:
 	case rerr != nil:
 		x.breakOff()
+	case last: // closing both tells it
 	default:
 		if h, ok := dst.(interface{ CloseWrite() error }); ok {
 			h.CloseWrite()
@@ -129,12 +171,25 @@ func (x *link) pass(dst, src net.Conn, count *atomic.Int64) {
 			x.breakOff() // this kind of connection has no halves
 		}
 	}
+	if last {
+		dst.SetReadDeadline(past) // the other one only looks
+	}
+	if last || rerr != nil || werr != nil || !gone(src) {
+		return
+	}
+	x.mu.Lock()
+	alone := x.over[1-direction]
+	x.mu.Unlock()
+	if !alone {
+		x.breakOff()
+	}
 }
 
-// dial connects to a slot; Cut ends it.
-func (x *link) dial(addr string) (net.Conn, error) {
+// dial sets x.slot to a connection to a slot; Cut ends it.
+func (x *link) dial(addr string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	if d := x.s.cfg.DialTimeout; d > 0 {
+		cancel()
 		ctx, cancel = context.WithTimeout(context.Background(), d)
 	}
 	defer cancel()
@@ -148,14 +203,13 @@ func (x *link) dial(addr string) (net.Conn, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.cancel = nil
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("dial %q: %w", addr, err)
-	case x.wasCut:
+	if err != nil {
+		return fmt.Errorf("dial %q: %w", addr, err)
+	}
+	if x.slot = c; x.wasCut {
 		c.SetDeadline(past)
 	}
-	x.slot = c
-	return c, nil
+	return nil
 }
 
 // cutNow is what Entry.Cut points to.
@@ -184,15 +238,6 @@ func (x *link) breakOff() {
 	if x.slot != nil {
 		x.slot.SetDeadline(past)
 	}
-}
-
-func (x *link) closeClient() { x.close(x.client) }
-
-func (x *link) closeSlot(c net.Conn) {
-	x.mu.Lock()
-	x.slot = nil
-	x.mu.Unlock()
-	x.close(c)
 }
 
 // close closes c, so that its peer sees a break where there was one.

@@ -108,6 +108,7 @@ func (n *Names) note(c net.Conn, reads bool) bool {
 }
 
 func (n *Names) handle(c net.Conn) {
+	defer n.doors.leave()
 	if n.cfg.HelloTimeout > 0 {
 		c.SetReadDeadline(time.Now().Add(n.cfg.HelloTimeout))
 	}
@@ -130,7 +131,7 @@ func (n *Names) handle(c net.Conn) {
 		c.Close()
 		return
 	}
-	s.adopt(c, read)
+	s.adopt(c, read, func() {})
 }
 
 // of returns the Switcher for a server name.

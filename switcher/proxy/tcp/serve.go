@@ -25,29 +25,27 @@ func (s *Switcher) Stats() Stats {
 // Serve accepts connections on l and carries them until Shutdown or Close is called, then returns net.ErrClosed. It may be called for several
 // listeners. It closes l. Connections of a tls.Listener are carried decrypted.
 func (s *Switcher) Serve(l net.Listener) error {
-	return s.doors.serve(l, func(c net.Conn) { s.carry(c, nil) })
+	return s.doors.serve(l, func(c net.Conn) { s.carry(c, nil, s.doors.leave) })
 }
 
 // ServeConn carries one connection and returns when it has ended. It closes c.
 func (s *Switcher) ServeConn(c net.Conn) {
-	if !s.doors.enter() {
-		c.Close()
-		return
-	}
-	defer s.doors.leave()
-	s.carry(c, nil)
+	ended := make(chan struct{})
+	s.adopt(c, nil, func() { close(ended) })
+	<-ended
 }
 
-// adopt carries a connection, after the bytes that were read of it already. It returns at once; Close waits.
-func (s *Switcher) adopt(c net.Conn, read []byte) {
+// adopt carries a connection, after the bytes that were read of it already. It returns at once; Close waits. done is called at the end.
+func (s *Switcher) adopt(c net.Conn, read []byte, done func()) {
 	if !s.doors.enter() {
 		c.Close()
+		done()
 		return
 	}
-	go func() {
-		defer s.doors.leave()
-		s.carry(c, read)
-	}()
+	go s.carry(c, read, func() {
+		done()
+		s.doors.leave()
+	})
 }
 
 // Shutdown closes the listeners and waits until all connections have ended by themselves. Meanwhile slots can still be switched. If ctx ends

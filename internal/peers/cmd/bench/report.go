@@ -150,11 +150,14 @@ func (r *results) report(w io.Writer) {
 	}
 }
 
-// mainColumn is the column whose ratios are told; -1: none.
+// mainColumn is the column whose ratios are told: the first of these that the table has and that can be compared; -1: none.
 func (t table) mainColumn() int {
-	return slices.IndexFunc(t.cols, func(c column) bool {
-		return c.ratio != 0 && (strings.HasPrefix(c.head, "CPU") || strings.HasPrefix(c.head, "KiB") || strings.HasPrefix(c.head, "RSS idle") || strings.HasPrefix(c.head, "last old"))
-	})
+	for _, head := range []string{"ack ms (median)", "KiB/conn", "CPU"} {
+		if i := slices.IndexFunc(t.cols, func(c column) bool { return c.ratio != 0 && strings.HasPrefix(c.head, head) }); i >= 0 {
+			return i
+		}
+	}
+	return -1
 }
 
 func (r *results) table(w io.Writer, t table, set string) {

@@ -16,6 +16,26 @@ const lines = `{"round":1,"suite":"keep","setting":"shared","peer":"ours","test"
 {"round":2,"suite":"keep","setting":"shared","peer":"haproxy","test":"error","raw":{"err":"lost"}}
 `
 
+func TestEachTableTellsTheRatiosOfWhatCounts(t *testing.T) {
+	for _, x := range tables {
+		i := x.mainColumn()
+		if i < 0 {
+			t.Errorf("%s has none", x.title)
+			continue
+		}
+		want := "CPU"
+		switch x.suite {
+		case "swap":
+			want = "ack ms"
+		case "hold":
+			want = "KiB/conn"
+		}
+		if !strings.HasPrefix(x.cols[i].head, want) {
+			t.Errorf("%s tells those of %q", x.title, x.cols[i].head)
+		}
+	}
+}
+
 func TestTheTableHasMediansAndRatiosWithinARound(t *testing.T) {
 	res, err := readResults(strings.NewReader(lines))
 	if err != nil {

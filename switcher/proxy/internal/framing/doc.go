@@ -12,5 +12,8 @@
 //		err := j.Check(ctx, v, framing.Whole)      // and framing.ByteByByte
 //	}
 //
+// The same the other way round: AnswerVectors are what an application can answer, and an AnswerJudge looks at what the client gets of it, and at
+// whose answers those get who come next.
+//
 // The rules are those of RFC 9112 and RFC 9110. Where these let a recipient choose between repairing and refusing, the front door refuses.
 package framing
