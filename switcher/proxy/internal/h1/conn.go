@@ -65,7 +65,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.x.open(c)
 	c.enter(phaseIdle)
 	c.lastTime = time.Now()
-	c.settled = 2<<phaseBits | phaseIdle // the first wait, of a goroutine that is new
+	c.settled = phaseIdle + 2<<phaseBits // the first wait, of a goroutine that is new
 	return c
 }
 

@@ -97,8 +97,11 @@ func (x *Exchange) begin(p []byte) {
 	x.whole = r.Length == 0
 	x.last = r.Close || r.Minor == 0 && !r.KeepAlive
 	x.flags.Store(0)
-	x.endedCh = nil
-
+	if x.endedCh != nil {
+		x.mu.Lock()
+		x.endedCh = nil
+		x.mu.Unlock()
+	}
 	x.Entry.Method = methodName(r.Method(x.head))
 	x.Entry.Path = x.keepPath(r.Path(x.head))
 	x.Entry.Started = time.Now()

@@ -110,15 +110,14 @@ func (s *Server) fillPipe(src *link, n int64) (p pipe, in int, err error) {
 		if p, serr = s.pipes.get(); serr != nil {
 			return true
 		}
-		var k int64
 		for {
-			k, serr = unix.Splice(int(fd), nil, p.w, nil, int(min(n, largeSize)), spliceFlags)
+			k, err := unix.Splice(int(fd), nil, p.w, nil, int(min(n, largeSize)), spliceFlags)
+			in, serr = int(k), err // an int on some architectures, an int64 on others
 			if serr != unix.EINTR {
 				break
 			}
 		}
-		if serr == nil && k > 0 {
-			in = int(k)
+		if serr == nil && in > 0 {
 			return true
 		}
 		s.pipes.put(p)
