@@ -1,6 +1,9 @@
 package h1
 
-import "io"
+import (
+	"errors"
+	"io"
+)
 
 // Large bodies of known length go from socket to socket inside the kernel, where the system can. That takes a pipe, which is held only while
 // data is in it: so a transfer that stands still, for either side, costs no descriptor.
@@ -8,6 +11,9 @@ const (
 	spliceAfter = 256 << 10 // bytes that are copied before
 	spliceFrom  = 64 << 10  // bytes that must be left
 )
+
+// errNoPipe is why splice has not gone on: there is no pipe to be had. Then a piece is copied.
+var errNoPipe = errors.New("no pipe")
 
 // worth reports whether the rest of the body is to be spliced.
 func (b *Body) worth() bool {
@@ -31,6 +37,8 @@ func (b *upload) splice(x *Exchange, u *Upstream) (done bool, err error) {
 		b.touch()
 	})
 	switch {
+	case rerr == errNoPipe:
+		return false, nil
 	case rerr == io.EOF:
 		return false, io.ErrUnexpectedEOF
 	case rerr != nil:
@@ -55,7 +63,10 @@ func (x *Exchange) spliceAnswer(u *Upstream, body *Body) (done bool, rerr, werr 
 		body.skip(n)
 		x.Out.Add(n)
 	})
-	if rerr == io.EOF {
+	switch rerr {
+	case errNoPipe:
+		return false, nil, nil
+	case io.EOF:
 		rerr = io.ErrUnexpectedEOF
 	}
 	return rerr == nil && werr == nil, rerr, werr

@@ -13,6 +13,8 @@ import (
 const (
 	spliceFlags = unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK
 	keptPipes   = 16
+	pipeSize    = 1 << 20 // asked for; one of the usual size will do
+	smallStep   = 64 << 10
 )
 
 // pipe is one that is empty while nobody uses it.
@@ -38,7 +40,7 @@ func (ps *pipes) get() (pipe, error) {
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return pipe{}, os.NewSyscallError("pipe2", err)
 	}
-	unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, largeSize) // one of the usual size will do
+	unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize)
 	return pipe{fds[0], fds[1]}, nil
 }
 
@@ -78,20 +80,25 @@ func canSplice(dst, src *link) bool {
 	return a && b
 }
 
-// splice carries n bytes from src, of which nothing is pending, to dst, and tells moved of each part. It says which side failed.
+// splice carries n bytes from src, of which nothing is pending, to dst, and tells moved of each part. It says which side failed. The steps
+// grow as long as dst takes them, and are small where it does not: what is left of one then has to wait in a buffer.
 func (s *Server) splice(dst, src *link, n int64, moved func(int64)) (rerr, werr error) {
 	src.release()
+	step := int64(largeSize)
 	for n > 0 {
-		p, in, err := s.fillPipe(src, n)
+		p, in, err := s.fillPipe(src, min(n, step))
 		if err != nil {
 			return err, nil
 		}
 		left, err := drainPipe(dst, p, in)
-		if err == nil && left > 0 {
-			err = s.unload(dst, p, left) // dst has no room: wait for that without the pipe
-		} else if err != nil {
+		switch {
+		case err != nil:
 			p.close()
-		} else {
+		case left > 0:
+			step = smallStep
+			err = s.unload(dst, p, left) // dst has no room: wait for that without the pipe
+		default:
+			step = min(2*step, pipeSize)
 			s.pipes.put(p)
 		}
 		if err != nil {
@@ -108,10 +115,11 @@ func (s *Server) fillPipe(src *link, n int64) (p pipe, in int, err error) {
 	var serr error
 	err = src.raw.Read(func(fd uintptr) bool {
 		if p, serr = s.pipes.get(); serr != nil {
+			serr = errNoPipe
 			return true
 		}
 		for {
-			k, err := unix.Splice(int(fd), nil, p.w, nil, int(min(n, largeSize)), spliceFlags)
+			k, err := unix.Splice(int(fd), nil, p.w, nil, int(n), spliceFlags)
 			in, serr = int(k), err // an int on some architectures, an int64 on others
 			if serr != unix.EINTR {
 				break
@@ -163,8 +171,13 @@ func drainPipe(dst *link, p pipe, n int) (left int, err error) {
 
 // unload takes the n bytes that are left in p out of it, gives p back, and writes them to dst as fast as that takes them.
 func (s *Server) unload(dst *link, p pipe, n int) error {
-	b := getBuffer(true)
-	defer putBuffer(b)
+	b := &buffer{}
+	if n <= largeSize {
+		b = getBuffer(true)
+		defer putBuffer(b)
+	} else {
+		b.data = make([]byte, n)
+	}
 	for b.w < n {
 		k, err := unix.Read(p.r, b.data[b.w:n])
 		if err == unix.EINTR {
