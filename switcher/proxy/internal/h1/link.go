@@ -18,7 +18,6 @@ type link struct {
 	out   []byte // of ask: what step has to write first
 	short bool   // of ask: step could not write all of out
 	peek  bool   // of ask: step looks first whether the connection is still quiet
-	one   [1]byte
 	err   error  // of step
 	first []byte // without raw: where the first bytes of something are read to
 

@@ -56,7 +56,8 @@ func (l *link) onReady(fd uintptr) bool {
 // onAsk is onReady's first call for ask: it writes.
 func (l *link) onAsk(fd uintptr) bool {
 	if l.peek {
-		if _, err := sysRecv(fd, l.one[:], syscall.MSG_PEEK); err != syscall.EAGAIN {
+		var one [1]byte
+		if _, err := sysRecv(fd, one[:], syscall.MSG_PEEK); err != syscall.EAGAIN {
 			l.err = errStale
 			return true
 		}
