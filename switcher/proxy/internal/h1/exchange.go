@@ -70,6 +70,8 @@ type Exchange struct {
 	linger  bool // and it needs a gentle end
 	reset   bool // and only a reset tells that the answer is not whole
 
+	lingered bool // over was called
+
 	mu      sync.Mutex // guards what follows, against end; never held while waiting
 	endDial context.CancelFunc
 	endedCh chan struct{} // closed by end; nil: nobody waits for it
@@ -97,7 +99,8 @@ func (x *Exchange) begin(p []byte) {
 	x.whole = r.Length == 0
 	x.last = r.Close || r.Minor == 0 && !r.KeepAlive
 	x.flags.Store(0)
-	if x.endedCh != nil {
+	if x.lingered {
+		x.lingered = false
 		x.mu.Lock()
 		x.endedCh = nil
 		x.mu.Unlock()
@@ -289,8 +292,9 @@ func (x *Exchange) end(flag uint32) {
 	if x.endDial != nil {
 		x.endDial()
 	}
-	if x.endedCh != nil && old&flagEnded == 0 {
+	if x.endedCh != nil {
 		close(x.endedCh)
+		x.endedCh = nil
 	}
 	switch {
 	case old&flagTunnel != 0:
@@ -307,11 +311,14 @@ func (x *Exchange) cutNow() { x.end(flagCut) }
 func (x *Exchange) over() <-chan struct{} {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.endedCh = make(chan struct{})
+	x.lingered = true
+	over := make(chan struct{})
 	if x.ended() {
-		close(x.endedCh)
+		close(over) // end may not have come here yet
+	} else {
+		x.endedCh = over
 	}
-	return x.endedCh
+	return over
 }
 
 // verdict is how, unless the exchange was ended from outside.

@@ -1,5 +1,7 @@
 package h1
 
+import "sync"
+
 // Fields calls f with each field of the head.
 func (l *lines) Fields(head []byte, f func(name, value string)) {
 	for i := range l.fields {
@@ -52,3 +54,13 @@ var (
 	RequestBody  = requestBody
 	ResponseBody = responseBody
 )
+
+// EndMeetsOver ends an exchange while somebody begins to wait for its end, and returns what that one waits for.
+func EndMeetsOver() <-chan struct{} {
+	x := &Exchange{}
+	var both sync.WaitGroup
+	both.Go(func() { x.end(0) })
+	over := x.over()
+	both.Wait()
+	return over
+}

@@ -108,6 +108,13 @@ func TestChunksThatAreRefused(t *testing.T) {
 	}
 }
 
+// TestEndReachesWhoBeginsToWait at the same moment.
+func TestEndReachesWhoBeginsToWait(t *testing.T) {
+	for range 20_000 {
+		<-h1.EndMeetsOver()
+	}
+}
+
 // BenchmarkHead reads the head of a usual request and writes it for the slot.
 func BenchmarkHead(b *testing.B) {
 	text := []byte("GET /products/17?color=blue HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n" +
