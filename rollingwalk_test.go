@@ -98,14 +98,15 @@ func (w *rollWalk) collectEdges(seen map[edge]bool) {
 }
 
 func TestRollModelEveryFault(t *testing.T) {
+	part := !*rollingFull && (raceDetector || testing.Short()) // it computes only: the same on every system
 	edgesSeen := map[edge]bool{{MemberWaiting, ResultOK, MemberTakingOut}: true}
 	for _, sc := range rollScenarios() {
 		t.Run(sc.name, func(t *testing.T) {
-			if raceDetector && !sc.race {
-				t.Skip("walked without the race detector")
+			if part && !sc.race {
+				t.Skip("walked in the form that is not short, without the race detector")
 			}
 			depth := 1
-			if *rollingFull || sc.members == 2 && !raceDetector {
+			if *rollingFull || sc.members == 2 && !part {
 				depth = 2
 			}
 			synctest.Test(t, func(t *testing.T) {
@@ -118,7 +119,7 @@ func TestRollModelEveryFault(t *testing.T) {
 		})
 	}
 	for _, e := range memberEdges {
-		if !edgesSeen[e] && !raceDetector {
+		if !edgesSeen[e] && !part {
 			t.Errorf("edge never taken: %v", e)
 		}
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/abswap/abswap/switcher/iistest"
 )
 
-var full = flag.Bool("full", false, "50 switches instead of 4")
+var full = flag.Bool("full", false, "50 switches instead of 3")
 
 func TestMain(m *testing.M) {
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // else each emulated appcmd, being this program, lasts a second longer under the race detector
@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// crowd are clients beside those of the demo: forms, which cannot be sent twice, on kept-alive connections and fresh ones; and uploads that
-// live over several switches.
+// crowd are clients beside those of the demo: forms, which cannot be sent twice, on kept-alive connections and fresh ones; and uploads, of
+// which some live over a switch.
 type crowd struct {
 	door           iisdemo.Door
 	forms, uploads atomic.Int64
@@ -60,7 +60,7 @@ func (c *crowd) begin(door iisdemo.Door) (stop func()) {
 	for i := range 3 {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				c.upload(ctx, time.Duration(2+2*i)*time.Second)
+				c.upload(ctx, time.Duration(10+12*i)*100*time.Millisecond)
 			}
 		})
 	}
@@ -155,7 +155,7 @@ func (f read) Read(p []byte) (int, error) { return f(p) }
 
 // TestTheHoldClosesTheGap deploys and toggles under a mixed load, with the proxy in front and without it.
 func TestTheHoldClosesTheGap(t *testing.T) {
-	held, direct := "2", "0" // and two deploys
+	held, direct := "1", "0" // and two deploys
 	if *full {
 		held = "48"
 	}
@@ -177,9 +177,9 @@ func TestTheHoldClosesTheGap(t *testing.T) {
 			t.Logf("%d forms and %d uploads more: %d lost, %d cut: %q", c.forms.Load(), c.uploads.Load(), c.lost.Load(), c.cut.Load(), c.why)
 			assert.Zero(t, code)
 			assert.Contains(t, out.String(), "every promise was kept")
-			assert.Zero(t, c.cut.Load(), "uploads that were under way")
 			assert.NotZero(t, c.uploads.Load())
 			if tc.hold {
+				assert.Zero(t, c.cut.Load(), "uploads that were under way")
 				assert.Contains(t, out.String(), ": 0 lost, 0 late, 0 cut")
 				assert.Zero(t, c.lost.Load(), "of %d forms", c.forms.Load())
 				for _, h := range s.held {

@@ -161,7 +161,7 @@ func deploys(t *testing.T, b *box, n int) {
 	keeps := b.cfg.KeepSessions
 	slots := b.slots()
 	require.NoError(t, b.sw.Activate(t.Context(), slots[0]))
-	s := &abswap.Swapper{Switcher: b.sw, Slots: slots, Soak: -1, FrontDoor: b.ask,
+	s := &abswap.Swapper{Switcher: b.sw, Slots: slots, Soak: -1, FrontDoor: b.ask, Occupied: abswap.OccupiedWait,
 		Drain: abswap.DrainOptions{Quiet: 100 * time.Millisecond, Poll: 20 * time.Millisecond, Timeout: 5 * time.Minute}}
 	if keeps {
 		s.Drainer, s.Drain.Sessions = arr.NewSessions(b.sw, idle), true

@@ -17,6 +17,9 @@ import (
 // Keeper brings the states of members about again after ARR's worker process was recycled, which forgets them. It works from Config.Memory,
 // so that it can run in a service of its own while deploy tools come and go; what it restores is what the last change wanted. As long as the worker
 // process is the same it does nothing: what an operator changes by hand stays.
+//
+// The first look after the new process has taken over restores, so that a closed slot gets requests for one Interval at most, and for as long as the
+// look takes. While a change is under way, that looks after the states itself.
 type Keeper struct {
 	Switcher *Switcher     // required
 	Interval time.Duration // between two looks; 0: 1s

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/abswap/abswap"
-	"github.com/abswap/abswap/internal/multi"
 )
 
 // members tells where each member stands at this door.
@@ -74,24 +73,6 @@ func (d *fleetDoor) openOld(ctx context.Context) (text string, err error) {
 	return text, err
 }
 
-// idleClients counts the clients' connections of a worker on which no request is under way.
-func (d *fleetDoor) idleClients(ctx context.Context, w worker) (int, error) {
-	info, err := d.rt.read(ctx, w.pid, "show info")
-	if err != nil {
-		return 0, err
-	}
-	clients, err := parseInfo(info, "CurrConns")
-	if err != nil {
-		return 0, err
-	}
-	text, err := d.rt.read(ctx, w.pid, "show sess all")
-	if err != nil {
-		return 0, err
-	}
-	all, err := parseSessions(text)
-	return clients - connections(all), err
-}
-
 // spare makes sure that another member serves at this door.
 func (d *fleetDoor) spare(ctx context.Context, member string) error {
 	states, err := d.still(ctx)
@@ -139,8 +120,7 @@ func (d *fleetDoor) putIn(ctx context.Context, member string) error {
 	})
 }
 
-// steer makes some servers what they shall be, and leaves the others as they are: in the state file, in every worker, old ones by applyOld, and
-// read back.
+// steer puts the servers that choose picks into the states that it gives them.
 func (d *fleetDoor) steer(ctx context.Context, choose func(map[string]serverState) []target, applyOld func(context.Context, worker, []target) error) error {
 	if err := d.lock(ctx); err != nil {
 		return err
@@ -150,30 +130,5 @@ func (d *fleetDoor) steer(ctx context.Context, choose func(map[string]serverStat
 	if err != nil {
 		return err
 	}
-	targets := choose(all)
-	if d.cfg.StateFile != "" {
-		for _, one := range targets {
-			t.set(d.cfg.Backend, one)
-		}
-		if err := writeFile(ctx, d.cfg.StateFile, t.text(), 0o644); err != nil {
-			return fmt.Errorf("state file: %w", err)
-		}
-	} else if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	effect, cancel := d.detached(ctx)
-	defer cancel()
-	err = d.everywhere(effect, func(ctx context.Context, w worker) error {
-		if w.old {
-			return applyOld(ctx, w, targets)
-		}
-		return d.apply(ctx, w, targets)
-	})
-	if err == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		err = multi.Join(context.Cause(ctx), err)
-	}
-	return multi.Join(fmt.Errorf("%w: %w", abswap.ErrUnknownOutcome, err), d.remember(ctx))
+	return d.put(ctx, t, choose(all), applyOld)
 }

@@ -272,12 +272,15 @@ func (in *instance) silently(commands ...string) error {
 // reload makes the master read its configuration again. It does not wait for the end of that.
 func (in *instance) reload() error { return in.runner.Process.Signal(reloadSignal) }
 
-// runtime is how the switchers reach it.
+// runtime is how the switchers reach it. What must happen may take long on a busy machine.
 func (in *instance) runtime(master bool) haproxy.Runtime {
+	rt := haproxy.Runtime{Timeout: 30 * time.Second, Patience: 2 * time.Minute}
 	if master {
-		return haproxy.Runtime{Master: in.path("master.sock")}
+		rt.Master = in.path("master.sock")
+	} else {
+		rt.Stats = in.path("admin.sock")
 	}
-	return haproxy.Runtime{Stats: in.path("admin.sock")}
+	return rt
 }
 
 // worker returns the process that takes commands at the stats socket.

@@ -260,6 +260,12 @@ func (x *ServerSwitcher) shift(ctx context.Context, parts map[string]int, seal s
 		}
 		targets = plan(all, x.cfg.Slots, parts, off)
 	}
+	return x.put(ctx, t, targets, x.applyOld)
+}
+
+// put makes the servers of targets what they shall be, and leaves the others as they are: in the state file, in every worker, old ones by applyOld,
+// and read back. t is what now read; the lock is held.
+func (x *ServerSwitcher) put(ctx context.Context, t *stateTable, targets []target, applyOld func(context.Context, worker, []target) error) error {
 	if x.cfg.StateFile != "" {
 		for _, one := range targets {
 			t.set(x.cfg.Backend, one)
@@ -273,9 +279,9 @@ func (x *ServerSwitcher) shift(ctx context.Context, parts map[string]int, seal s
 	}
 	effect, cancel := x.detached(ctx)
 	defer cancel()
-	err = x.everywhere(effect, func(ctx context.Context, w worker) error {
+	err := x.everywhere(effect, func(ctx context.Context, w worker) error {
 		if w.old {
-			return x.applyOld(ctx, w, targets)
+			return applyOld(ctx, w, targets)
 		}
 		return x.apply(ctx, w, targets)
 	})
@@ -366,26 +372,32 @@ func (x *ServerSwitcher) applyOld(ctx context.Context, w worker, targets []targe
 	if !refusedFor(err, ErrDisabled) {
 		return err
 	}
-	info, err := x.rt.read(ctx, w.pid, "show info")
+	idle, err := x.idleClients(ctx, w)
 	if err != nil {
 		return err
 	}
-	clients, err := parseInfo(info, "CurrConns")
-	if err != nil {
-		return err
-	}
-	text, err := x.rt.read(ctx, w.pid, "show sess all")
-	if err != nil {
-		return err
-	}
-	all, err := parseSessions(text)
-	if err != nil {
-		return err
-	}
-	if idle := clients - connections(all); idle > 0 {
+	if idle > 0 {
 		return fmt.Errorf("old worker %d: %d idle client connection(s) could still bring requests to the old slot", w.pid, idle)
 	}
 	return nil
+}
+
+// idleClients counts the clients' connections of a worker on which no request is under way.
+func (x *ServerSwitcher) idleClients(ctx context.Context, w worker) (int, error) {
+	info, err := x.rt.read(ctx, w.pid, "show info")
+	if err != nil {
+		return 0, err
+	}
+	clients, err := parseInfo(info, "CurrConns")
+	if err != nil {
+		return 0, err
+	}
+	text, err := x.rt.read(ctx, w.pid, "show sess all")
+	if err != nil {
+		return 0, err
+	}
+	all, err := parseSessions(text)
+	return clients - connections(all), err
 }
 
 // connections counts the clients' connections of sessions: several requests may share one.

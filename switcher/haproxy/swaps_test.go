@@ -174,7 +174,7 @@ func (l *load) run(t *testing.T, in *instance) {
 	l.reading(ctx, t)
 	clients.Wait()
 	for _, s := range []abswap.Slot{l.rig.Blue, l.rig.Green} {
-		res, err := abswap.Drain(ctx, l.rig.Switcher.(abswap.Drainer), s, abswap.DrainOptions{Timeout: 30 * time.Second})
+		res, err := abswap.Drain(ctx, l.rig.Switcher.(abswap.Drainer), s, abswap.DrainOptions{Timeout: 2 * time.Minute})
 		assert.NoError(t, err, "all has ended")
 		assert.Equal(t, abswap.EvidenceExact, res.Last.Evidence)
 	}
