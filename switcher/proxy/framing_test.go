@@ -3,6 +3,8 @@ package proxy_test
 import (
 	"context"
 	"net"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,10 +20,23 @@ func TestFraming(t *testing.T) {
 			t.Parallel()
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
-			up := framing.NewRecorder(l)
+			counted := &countingListener{Listener: l}
+			up := framing.NewRecorder(counted)
 			t.Cleanup(up.Close)
-			f := serve(t, proxy.Config{Slots: map[string]string{"blue": up.Addr()}, Active: "blue"})
-			j := &framing.Judge{Address: f.addr, Upstream: up}
+			var dialled atomic.Int64
+			f := serve(t, proxy.Config{Slots: map[string]string{"blue": up.Addr()}, Active: "blue",
+				Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+					c, err := new(net.Dialer).DialContext(ctx, network, addr)
+					if err == nil {
+						dialled.Add(1)
+					}
+					return c, err
+				}})
+			j := &framing.Judge{Address: f.addr, Upstream: up, Dial: func(ctx context.Context) (net.Conn, error) {
+				// The application must have seen the end of every connection that was broken off before: it shall not be counted with what comes.
+				soon(t, "the application has read all", func() bool { return dialled.Load()-counted.closed.Load() == int64(f.IdleConns("blue")) })
+				return new(net.Dialer).DialContext(ctx, "tcp", f.addr)
+			}}
 			for _, v := range framing.Vectors() {
 				if err := j.Check(context.Background(), v, pace); err != nil {
 					t.Errorf("%s: %v\n%s\n%.300q", v.Name, err, v.Why, v.Raw)
@@ -30,4 +45,29 @@ func TestFraming(t *testing.T) {
 			require.NoError(t, j.End(context.Background()))
 		})
 	}
+}
+
+// countingListener counts the connections that the one who accepted them has closed.
+type countingListener struct {
+	net.Listener
+	closed atomic.Int64
+}
+
+func (l *countingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &countedConn{Conn: c, closed: sync.OnceFunc(func() { l.closed.Add(1) })}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	closed func()
+}
+
+func (c *countedConn) Close() error {
+	err := c.Conn.Close()
+	c.closed()
+	return err
 }
