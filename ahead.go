@@ -68,8 +68,10 @@ func (r *run) preparing(ctx context.Context) verdict {
 	switch r.s.Occupied {
 	case OccupiedRefuse:
 		o.AtDeadline, o.Deadline, o.Timeout = LeaveUp, time.Time{}, time.Millisecond
+		began := time.Now()
 		if l, err := r.load(ctx, to); err == nil && l.Evidence == EvidenceApproximate && l.Total() == 0 {
-			o.Timeout = 2*orDefault(o.Quiet, 5*time.Second) + time.Second // such a zero takes its time to prove
+			// Such a zero takes its time to prove, and more of it where a reading is slow.
+			o.Timeout = 2*orDefault(o.Quiet, 5*time.Second) + time.Second + 2*leastReadings*time.Since(began)
 		}
 	case OccupiedCut:
 		o.AtDeadline, o.Deadline, o.Timeout = CutOff, time.Time{}, time.Millisecond
@@ -105,7 +107,7 @@ func (r *run) installing(ctx context.Context) verdict {
 	if err := in.Install(ictx, r.st.Release); err != nil {
 		return failed(fmt.Errorf("installing release %q into slot %q: %w", r.st.Release.ID, to.Name(), err))
 	}
-	if state, err := r.inspect(ctx, to); err == nil && state.Release != r.st.Release.ID {
+	if state, err := r.inspect(ctx, to); err == nil && state.Release != "" && state.Release != r.st.Release.ID {
 		return failed(fmt.Errorf("slot %q holds release %q after release %q was installed", to.Name(), state.Release, r.st.Release.ID))
 	}
 	return ok()

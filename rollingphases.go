@@ -202,7 +202,7 @@ func (r *roll) install(ctx context.Context, slot Slot, rel Release) error {
 	if err := r.settle(in.Install(ictx, rel)); err != nil {
 		return fmt.Errorf("installing release %q: %w", rel.ID, err)
 	}
-	if state, err := r.h.inspect(ctx, slot); err == nil && state.Release != rel.ID {
+	if state, err := r.h.inspect(ctx, slot); err == nil && state.Release != "" && state.Release != rel.ID {
 		return fmt.Errorf("it holds release %q after release %q was installed", state.Release, rel.ID)
 	}
 	return nil

@@ -229,3 +229,46 @@ func TestAStopThatDoesNotStopIsNotBelieved(t *testing.T) {
 		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
 	})
 }
+
+// slowDrainer takes its time for each reading, and its zeros are approximate.
+type slowDrainer struct{ abswap.Drainer }
+
+func (d slowDrainer) InFlight(ctx context.Context, s abswap.Slot) (abswap.Load, error) {
+	time.Sleep(3 * time.Second)
+	l, err := d.Drainer.InFlight(ctx, s)
+	l.Evidence = abswap.EvidenceApproximate
+	return l, err
+}
+
+// A slot that is empty by slow, approximate readings is free: there is time for as many of them as the proof takes.
+func TestOccupiedRefuseWaitsForSlowReadings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Drainer = slowDrainer{r.sw}
+		r.green.Put(abswap.SlotState{Release: "v0", Running: true})
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		assert.Equal(t, "green", r.serving(t))
+	})
+}
+
+// mute is a slot that installs, and cannot tell which release it holds.
+type mute struct{ *fake.Slot }
+
+func (s mute) Inspect(ctx context.Context) (abswap.SlotState, error) {
+	state, err := s.Slot.Inspect(ctx)
+	state.Release = ""
+	return state, err
+}
+
+func TestInstallIntoASlotThatCannotTellItsRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Slots = []abswap.Slot{mute{r.blue}, mute{r.green}}
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		assert.Equal(t, "green", r.serving(t))
+	})
+}

@@ -55,7 +55,7 @@ type HoldingConfig struct {
 	// at the most a switch waits for requests that were on their way when it began. 0: 2s, negative: it does not wait.
 	Settle time.Duration
 
-	// OnSwitch is told of each switch when its hold has ended, on the caller's goroutine. nil: nobody.
+	// OnSwitch is told of each switch when its hold has ended, on the caller's goroutine, and calls nothing of the Holding. nil: nobody.
 	OnSwitch func(HeldSwitch)
 }
 
@@ -66,7 +66,7 @@ type HeldSwitch struct {
 	Begun    int           // requests and connections that went on during the switch since Inner had begun them
 	Unproven int           // of these: without a byte of an answer, taken as begun for their age
 	Held     time.Duration // how long the hold lasted
-	Expired  bool          // Hold.Total ended it before the switch was done: what came then may have met the gap
+	Expired  bool          // it ended before the switch was done, by its Total or since the proxy lost it: what came then may have met the gap
 	Err      error         // of the switch
 }
 
@@ -119,7 +119,7 @@ var ( // what it can do
 // ownHold is a hold that a caller has asked for.
 type ownHold struct {
 	passes bool
-	ends   time.Time // when it has ended at the latest
+	ends   time.Time // it lasts no longer
 }
 
 // landing bounds what is done after a switch that the caller's context may not have survived.
@@ -266,11 +266,11 @@ func (h *Holding) under(ctx context.Context, to abswap.Slot, move func(context.C
 	if err != nil && !errors.Is(err, abswap.ErrNoActive) {
 		return fmt.Errorf("nothing changed: asking the proxy in front: %w", err)
 	}
-	release, passes, err := h.hold(ctx)
+	seen, began := HeldSwitch{From: from}, time.Now()
+	release, passes, ends, err := h.hold(ctx, began)
 	if err != nil {
 		return fmt.Errorf("nothing changed: requests cannot be held: %w", err)
 	}
-	seen, began := HeldSwitch{From: from}, time.Now()
 	defer func() {
 		if h.cfg.OnSwitch != nil {
 			h.cfg.OnSwitch(seen)
@@ -283,10 +283,13 @@ func (h *Holding) under(ctx context.Context, to abswap.Slot, move func(context.C
 		return fmt.Errorf("nothing changed: waiting for requests on their way: %w", seen.Err)
 	}
 	seen.Err = move(ctx)
-	seen.Expired = time.Since(began) >= h.cfg.Hold.Total
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), landing)
 	defer cancel()
-	name, err := h.land(after, to, seen.Err, release)
+	seen.Expired = !time.Now().Before(ends)
+	name, err := h.land(after, to, seen.Err, func() {
+		seen.Expired = true
+		release()
+	})
 	seen.To = name
 	if seen.Expired || passes {
 		h.mislaid(false) // what came meanwhile may have gone to either
@@ -308,23 +311,24 @@ func (h *Holding) lock(ctx context.Context) error {
 
 func (h *Holding) unlock() { <-h.turn }
 
-// hold takes a hold, or makes use of the one that a caller has asked for.
-func (h *Holding) hold(ctx context.Context) (release func(), passes bool, err error) {
+// hold takes a hold, or makes use of the one that a caller has asked for. It lasts until ends, if it is not lost.
+func (h *Holding) hold(ctx context.Context, now time.Time) (release func(), passes bool, ends time.Time, err error) {
 	release, err = h.cfg.Front.Hold(ctx, h.cfg.Hold)
 	if err == nil {
-		return release, false, nil
+		return release, false, now.Add(h.cfg.Hold.Total), nil
 	}
 	h.mu.Lock()
 	own := h.own
 	h.mu.Unlock()
 	if own != nil && time.Now().Before(own.ends) && errors.Is(err, abswap.ErrBusy) {
-		return func() {}, own.passes, nil
+		return func() {}, own.passes, own.ends, nil
 	}
-	return nil, false, err
+	return nil, false, ends, err
 }
 
-// land tells the front whose requests come from now on: those of to if the move went well, else of whoever is active.
-func (h *Holding) land(ctx context.Context, to abswap.Slot, moved error, release func()) (string, error) {
+// land tells the front whose requests come from now on: those of to if the move went well, else of whoever is active. It calls lost if the front
+// refuses what shall be done under the hold.
+func (h *Holding) land(ctx context.Context, to abswap.Slot, moved error, lost func()) (string, error) {
 	g := h.gate(to)
 	if moved != nil || to == nil {
 		name, err := h.cfg.Inner.Active(ctx)
@@ -340,7 +344,7 @@ func (h *Holding) land(ctx context.Context, to abswap.Slot, moved error, release
 	g.started = time.Now()
 	err := h.cfg.Front.Activate(ctx, g)
 	if err != nil {
-		release() // the front may have lost the hold, and refuses what was to happen under it
+		lost()
 		err = h.cfg.Front.Activate(ctx, g)
 	}
 	if err != nil {

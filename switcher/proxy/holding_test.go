@@ -562,6 +562,36 @@ func TestHoldingOfADeadCaller(t *testing.T) {
 	deploy.Wait()
 }
 
+// TestHoldingThatExpires has an inner switch that takes longer than the hold: it is told, and what came in between counts for both slots.
+func TestHoldingThatExpires(t *testing.T) {
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	h := holding(t, func(w http.ResponseWriter, r *http.Request) {
+		close(reached)
+		<-goOn
+		hello(w, r)
+	}, hello, func(_ *held, c *proxy.HoldingConfig) { c.Hold.Total = 100 * time.Millisecond })
+	answered := make(chan string, 1)
+	h.inner.script(func() {
+		h.inner.before = func(context.Context) error {
+			go func() {
+				_, slot, _ := ask(t, newClient(t), h.front.url)
+				answered <- slot
+			}()
+			within(t, reached, "the hold ends by itself")
+			return nil
+		}
+	})
+	require.NoError(t, h.Activate(t.Context(), plain("green")))
+	assert.True(t, h.last().Expired)
+	soon(t, "it counts for both", func() bool {
+		b, g := h.load(t, "blue"), h.load(t, "green")
+		return b.Evidence == abswap.EvidenceExact && g.Evidence == abswap.EvidenceExact && b.Requests == 1 && g.Requests == 1
+	})
+	close(goOn)
+	assert.Equal(t, "blue", within(t, answered, "the answer"))
+	soon(t, "it counts for none", func() bool { return h.load(t, "blue").Total() == 0 && h.load(t, "green").Total() == 0 })
+}
+
 // TestHoldingUnderAHold activates while the caller holds, as an exclusive swap does.
 func TestHoldingUnderAHold(t *testing.T) {
 	h := holding(t, hello, hello, nil)
