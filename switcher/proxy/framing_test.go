@@ -71,3 +71,20 @@ func (c *countedConn) Close() error {
 	c.closed()
 	return err
 }
+
+// TestFramingOfAnswers has the application answer oddly, and looks at what the client gets, and at whose answers those get who come next. Each
+// answer comes in one piece: what an application says unasked while the next request is on its way already nobody can tell from an answer.
+func TestFramingOfAnswers(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	app := framing.NewApplication(l)
+	t.Cleanup(app.Close)
+	f := serve(t, proxy.Config{Slots: map[string]string{"blue": app.Addr()}, Active: "blue"})
+	j := &framing.AnswerJudge{Address: f.addr, App: app}
+	for _, v := range framing.AnswerVectors() {
+		if err := j.Check(context.Background(), v, framing.Whole); err != nil {
+			t.Errorf("%s: %v", v.Name, err)
+		}
+	}
+}

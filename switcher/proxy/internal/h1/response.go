@@ -170,7 +170,7 @@ func (r *Response) Append(dst, head []byte, s Style) []byte {
 			keep = !length && !s.Chunked && r.Status >= 200
 			length = true
 		}
-		if keep && (r.named && r.lines.named(head, f.name(head)) ||
+		if keep && (r.named && f.kind != contentLength && r.lines.named(head, f.name(head)) || // how to read the message is not the slot's to take back
 			s.Mark != "" && len(s.Mark) == int(f.colon-f.line) && string(f.name(head)) == s.Mark) {
 			keep = false
 		}
