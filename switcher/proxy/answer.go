@@ -5,15 +5,17 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
+	"github.com/abswap/abswap/switcher/proxy/internal/h1"
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
 )
 
 // answer passes the final answer on to the client, then sees the upload to its end.
-func (x *exchange) answer(resp *http.Response) (ending, error) {
-	if how := x.beginAnswer(); how != done {
+func (x *exchange) answer(resp *http.Response) (h1.Ending, error) {
+	if how := x.beginAnswer(); how != h1.Done {
 		return how, nil
 	}
 	x.copyHead(resp)
@@ -21,29 +23,29 @@ func (x *exchange) answer(resp *http.Response) (ending, error) {
 		return err.how, err.err
 	}
 	if x.r.ContentLength == 0 {
-		return done, nil
+		return h1.Done, nil
 	}
 	if b := x.body; b == nil || !b.wait(x.over()) {
-		return x.verdict(early), nil
+		return x.verdict(h1.Early), nil
 	} else if !b.sent() {
 		resp.Close = true // the slot misses a part of the body: nothing can follow on its connection
 	}
-	return done, nil
+	return h1.Done, nil
 }
 
 // beginAnswer makes sure that a body which has not begun never will, and that a cut from here on breaks off the answer. It returns done, or
 // cut if that came before.
-func (x *exchange) beginAnswer() ending {
+func (x *exchange) beginAnswer() h1.Ending {
 	x.interims.Lock() // not while a 100 is being written
 	defer x.interims.Unlock()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.wasCut.Load() {
-		return cut
+		return h1.Cut
 	}
 	x.answered = true
 	x.refused = x.refused || x.body == nil
-	return done
+	return h1.Done
 }
 
 // copyHead writes status and fields of the answer.
@@ -66,7 +68,7 @@ func (x *exchange) copyHead(resp *http.Response) {
 		}
 	}
 	if x.s.cfg.ReleaseHeader != "" {
-		h.Set(x.s.cfg.ReleaseHeader, x.gen.Target.mark)
+		h.Set(x.s.cfg.ReleaseHeader, x.gen.Target.Mark)
 	}
 	if x.closing() {
 		h.Set("Connection", "close")
@@ -89,7 +91,7 @@ func (x *exchange) closing() bool {
 }
 
 type answerError struct {
-	how ending
+	how h1.Ending
 	err error
 }
 
@@ -109,7 +111,7 @@ func (x *exchange) copyBody(resp *http.Response) *answerError {
 		n, err := resp.Body.Read(*buf)
 		if n > 0 {
 			if _, werr := x.w.Write((*buf)[:n]); werr != nil {
-				return &answerError{x.verdict(gone), werr}
+				return &answerError{x.verdict(h1.Gone), werr}
 			}
 			x.Out.Add(int64(n))
 			if left > 0 {
@@ -123,7 +125,7 @@ func (x *exchange) copyBody(resp *http.Response) *answerError {
 		}
 		if err != nil {
 			x.rc.Flush() // what came is the client's
-			return &answerError{x.verdict(broken), err}
+			return &answerError{x.verdict(h1.Broken), err}
 		}
 	}
 	if resp.ContentLength > 0 && left == 0 {
@@ -166,6 +168,56 @@ func (s *Switcher) endGently(w http.ResponseWriter, r *http.Request, status int,
 	}
 	s.loose.linger(conn)
 	return true
+}
+
+// End does what is left when there is an answer, or nobody for one.
+func (x *exchange) End(how h1.Ending) {
+	switch how {
+	case h1.Done:
+	case h1.Early:
+		x.s.endGently(x.w, x.r, x.status, true)
+	case h1.Finished:
+		if x.linger {
+			x.s.loose.linger(x.client)
+		} else {
+			x.client.Close()
+		}
+	case h1.Broken:
+		// The client sees that by the end that is missing; where there is none to miss (HTTP/1.0), only by a reset.
+		if !x.bodyWhole() && x.r.ProtoAtLeast(1, 1) && x.s.endGently(x.w, x.r, x.status, false) {
+			return
+		}
+		x.Abort()
+	default:
+		x.Abort()
+	}
+}
+
+// Abort breaks off the client's connection.
+func (x *exchange) Abort() { panic(http.ErrAbortHandler) }
+
+// Fail answers with an error of our own. last ends the connection behind it.
+func (x *exchange) Fail(status int, text string, retryAfter int, last bool) {
+	body := strconv.Itoa(status) + " " + http.StatusText(status) + ": " + text + "\n"
+	h := x.w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	if retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(retryAfter))
+	}
+	whole := x.bodyWhole() && !x.brokeOff
+	if last || !whole || x.s.leaving.Load() {
+		h.Set("Connection", "close")
+	}
+	x.w.WriteHeader(status)
+	if x.r.Method != http.MethodHead {
+		io.WriteString(x.w, body)
+	}
+	if !whole {
+		x.s.endGently(x.w, x.r, status, true)
+	}
 }
 
 // How long a connection is kept to drop what its client still sends: in all, and while nothing comes.

@@ -44,7 +44,7 @@ type Config struct {
 
 	DialTimeout time.Duration // of a connection to a slot; 0: 5s, negative: none
 	ReuseBefore time.Duration // a kept connection to a slot carries a request that cannot be repeated (POST) only if idle for less; 0: 2s, negative: never
-	HeadTimeout time.Duration // from the first byte of a client's request head to its last; 0: 1m, negative: none
+	HeadTimeout time.Duration // from the first byte of a client's request head to its last, and of a TLS handshake; 0: 1m, negative: none
 	IdleTimeout time.Duration // a client's connection without a request is closed after it; 0: 5m, negative: never
 	Farewell    time.Duration // how long Shutdown says "Connection: close" in answers before it closes idle connections; 0: 500ms, negative: not at all
 

@@ -20,6 +20,9 @@
 //   - With a Config.StateFile a change is on the disk before it is in force, and a proxy that was killed goes on where it was.
 //   - No timer ends work: quiet uploads, slow reports and silent websockets live as long as their two ends want.
 //
+// Serve carries HTTP/1.1 over a data path of its own (internal/h1), which reads strictly: what could be understood in two ways is refused with
+// 400 and the connection ends. ServeHTTP does the same work behind another net/http server. Both decide, count and hold alike.
+//
 // A deploy tool in another process steers the proxy through its control plane, by a Client, which is the same Switcher:
 //
 //	h, err := proxy.ControlHandler(p, proxy.ControlOptions{})

@@ -12,16 +12,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/abswap/abswap/switcher/proxy/internal/route"
+	"github.com/abswap/abswap/switcher/proxy/internal/h1"
 )
 
 // continueWait is how long a slot may leave an "Expect: 100-continue" unanswered before the body is sent to it all the same.
 const continueWait = time.Second
-
-type (
-	generation = route.Generation[*upstream]
-	entry      = route.Entry[*upstream]
-)
 
 // exchange carries one request to a slot, and to another one if the first cannot be reached. Its goroutine writes the request's head, reads
 // the answer and writes it to the client; a second goroutine, if there is a body, carries that to the slot at the same time.
@@ -31,9 +26,9 @@ type exchange struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	r       *http.Request
-	upgrade string     // the protocol that the client wants; "": none
-	expect  bool       // the client waits for a 100
-	ahead   *aheadBody // what a hold has read of the body; nil: it did not wait
+	upgrade string    // the protocol that the client wants; "": none
+	expect  bool      // the client waits for a 100
+	ahead   *h1.Ahead // what a hold has read of the body; nil: it did not wait
 
 	gen    *generation
 	conn   *upstreamConn
@@ -57,43 +52,56 @@ type exchange struct {
 	wasCut   atomic.Bool
 }
 
-// ending says how an attempt ended.
-type ending int
+// Work is the entry under which x is counted.
+func (x *exchange) Work() *entry { return &x.entry }
 
-const (
-	done     ending = iota // the exchange is complete, or as complete as it can be
-	redial                 // the slot could not be reached: nothing was sent
-	repeat                 // sent, no answer, and the request may be repeated
-	failed                 // no answer, and the request may not be repeated
-	gone                   // the client went away
-	broken                 // the answer has begun and cannot be finished
-	badBody                // the client's body cannot be read
-	cut                    // ForceCut
-	early                  // complete, but the client is still sending: its connection needs a gentle end
-	finished               // a tunnel: x.client is to be closed
-)
+// Context ends when the client goes away.
+func (x *exchange) Context() context.Context { return x.r.Context() }
 
-// attempt carries the request through one generation, in which it has been counted. When it returns, nothing of it is left there: the
+// Length is that of the body; 0: none, -1: unknown.
+func (x *exchange) Length() int64 { return x.r.ContentLength }
+
+// Answered reports whether an answer has begun.
+func (x *exchange) Answered() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.answered
+}
+
+// Watch has nothing to do: net/http sees a client go by itself.
+func (x *exchange) Watch() {}
+
+// Continue tells a client that waits for it to send its body. It is not left to the first read of the body, which would write it while another
+// goroutine writes an interim answer.
+func (x *exchange) Continue() {
+	if x.expect {
+		x.expect = false
+		x.writeInterim(http.StatusContinue)
+	}
+}
+
+// Attempt carries the request through one generation, in which it has been counted. When it returns, nothing of it is left there: the
 // connection to the slot is closed or put back, and no goroutine reads the client's body.
-func (x *exchange) attempt(gen *generation, fresh bool) (how ending, err error) {
+func (x *exchange) Attempt(gen *generation, fresh bool) (how h1.Ending, err error) {
 	x.gen, x.conn, x.body, x.refused = gen, nil, nil, false
 	ctx := x.r.Context()
 	if err := x.connect(ctx, fresh); err != nil {
-		return x.verdict(redial), err
+		return x.verdict(h1.Redial), err
 	}
 	keep := false
 	stop := context.AfterFunc(ctx, x.end)
 	defer func() {
-		if !stop() || x.isEnded() || how != done {
+		if !stop() || x.isEnded() || how != h1.Done {
 			keep = false
 		}
 		x.setConn(nil, nil)
 		if keep {
-			gen.Target.put(x.conn)
+			gen.Target.Put(x.conn.Upstream, 0)
 		} else {
 			x.conn.Close()
 		}
 		x.endBody()
+		x.conn.free()
 	}()
 
 	if err := writeRequest(x.conn.bw, x.r, x.s.forwardedOf(x.r), x.upgrade, x.expect); err != nil && !x.conn.answers() {
@@ -122,13 +130,12 @@ func (x *exchange) attempt(gen *generation, fresh bool) (how ending, err error) 
 
 // connect sets x.conn to a connection to the slot: a kept one if that is safe for this request, else a fresh one.
 func (x *exchange) connect(ctx context.Context, fresh bool) error {
-	up := x.gen.Target
 	if !fresh {
 		within := time.Duration(-1)
 		if !idempotent(x.r.Method) || x.r.ContentLength != 0 {
 			within = x.s.cfg.ReuseBefore
 		}
-		if c := up.take(within); c != nil {
+		if c := takeUpstream(x.gen, within); c != nil {
 			x.conn = c
 			x.setConn(c, nil)
 			return nil
@@ -137,7 +144,7 @@ func (x *exchange) connect(ctx context.Context, fresh bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	x.setConn(nil, cancel)
-	c, err := up.connect(ctx)
+	c, err := dialUpstream(ctx, x.gen)
 	if err != nil {
 		x.setConn(nil, nil)
 		return err
@@ -224,21 +231,21 @@ func (x *exchange) isEnded() bool {
 }
 
 // verdict is how, unless the exchange was ended from outside.
-func (x *exchange) verdict(how ending) ending {
+func (x *exchange) verdict(how h1.Ending) h1.Ending {
 	switch {
 	case x.wasCut.Load():
-		return cut
+		return h1.Cut
 	case x.r.Context().Err() != nil:
-		return gone
-	case how == broken && x.body != nil && x.body.bad.Load():
-		return gone // its broken body made us end the answer
+		return h1.Gone
+	case how == h1.Broken && x.body != nil && x.body.bad.Load():
+		return h1.Gone // its broken body made us end the answer
 	}
 	return how
 }
 
 // unanswered tells what may be done about a request that was sent, or begun to be, and got no byte of an answer. It may be repeated only if
 // doing it twice is doing it once, and its body, if any, is still whole: not a byte of it read.
-func (x *exchange) unanswered(fresh bool) ending {
+func (x *exchange) unanswered(fresh bool) h1.Ending {
 	x.interims.Lock() // a 100 that is being written means that the body begins
 	x.mu.Lock()
 	b := x.body
@@ -247,11 +254,11 @@ func (x *exchange) unanswered(fresh bool) ending {
 	x.interims.Unlock()
 	switch {
 	case b != nil && b.bad.Load():
-		return x.verdict(badBody)
+		return x.verdict(h1.BadBody)
 	case b == nil && idempotent(x.r.Method) && !fresh && !x.conn.heard:
-		return x.verdict(repeat)
+		return x.verdict(h1.Repeat)
 	}
-	return x.verdict(failed)
+	return x.verdict(h1.Failed)
 }
 
 // answers reports whether the slot has said something although the request could not be written: it refuses to read on, and says why.

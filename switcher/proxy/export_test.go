@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/abswap/abswap/switcher/proxy/internal/h1"
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
 )
 
@@ -21,7 +22,7 @@ type stall struct{ reached, goOn chan struct{} }
 // NewStaller hooks a Staller into s, which has had no request yet.
 func NewStaller(s *Switcher) *Staller {
 	st := &Staller{entered: map[string]int64{}}
-	s.table.SetHooks(route.Hooks[*upstream]{
+	s.table.SetHooks(route.Hooks[*h1.Pool]{
 		Picked: func(*generation) {
 			if x := st.next.Swap(nil); x != nil {
 				close(x.reached)
@@ -62,7 +63,7 @@ func Disturb(s *Switcher, slot string) {
 		return
 	}
 	g := s.table.Generations(slot)
-	s.publish(route.Part[*upstream]{Gen: g[len(g)-1], Part: 100})
+	s.publish(route.Part[*h1.Pool]{Gen: g[len(g)-1], Part: 100})
 }
 
 // Generations returns how many generations of the slot may have work in them.
@@ -71,9 +72,7 @@ func (s *Switcher) Generations(slot string) int { return len(s.table.Generations
 // IdleConns returns how many idle connections are kept to all generations of the slot.
 func (s *Switcher) IdleConns(slot string) (n int) {
 	for _, g := range s.table.Generations(slot) {
-		g.Target.mu.Lock()
-		n += len(g.Target.idle)
-		g.Target.mu.Unlock()
+		n += g.Target.Idle()
 	}
 	return n
 }

@@ -1,21 +1,45 @@
 package proxy
 
 import (
-	"io"
+	"context"
 	"log/slog"
 	"net/http"
-	"strconv"
+	"strings"
 	"time"
+
+	"github.com/abswap/abswap/switcher/proxy/internal/h1"
 )
 
 // maxTries bounds the attempts at one request: each may find another reason to go on.
 const maxTries = 4
 
+// guest is a request at the front door: an exchange of package h1, by which Serve carries HTTP/1.1, or one of ServeHTTP. What is decided about
+// requests is decided here, for both.
+type guest interface {
+	Work() *entry
+	Context() context.Context // ends when the client goes away
+	Length() int64            // of the body; 0: none, -1: unknown
+
+	// Attempt carries the request through one generation, in which it has been counted; fresh says that no kept connection will do.
+	Attempt(gen *generation, fresh bool) (h1.Ending, error)
+
+	Answered() bool                                          // an answer has begun
+	End(how h1.Ending)                                       // there is an answer, or nobody for one
+	Fail(status int, text string, retryAfter int, last bool) // answers with an error of our own
+	Abort()                                                  // nobody is there to be answered
+
+	Watch()           // the request waits, and must see its client go
+	Continue()        // asks a client that waits for it for its body
+	PutAhead()        // from here on the body can be read before anybody wants it
+	Ahead() *h1.Ahead // what PutAhead made; nil: nothing
+	StopAhead(unwanted bool)
+}
+
 // ServeHTTP forwards r to the slot that takes new work and streams the answer back. If no slot does, the answer is 503 with Retry-After; if
 // the slot cannot be reached, or ends the connection without an answer, and the request cannot safely be given to it again, 502.
 //
 // Where an answer breaks off half way the handler panics with http.ErrAbortHandler, as net/http asks for: it is the only way to let the
-// client see that it is not complete. Serve, and every other net/http server, catches that.
+// client see that it is not complete. Every net/http server catches that. Serve does not come here: it has a data path of its own.
 func (s *Switcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodConnect {
 		w.Header().Set("Connection", "close")
@@ -32,35 +56,42 @@ func (s *Switcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		x.rc.EnableFullDuplex() // an answer may come before the body has ended, and must get through; HTTP/2 needs no asking
 	}
+	s.forward(x)
+}
 
+// Forward is called by the HTTP/1.1 server for each request.
+func (f front) Forward(x *h1.Exchange) { f.s.forward(x) }
+
+// forward carries a request to its end.
+func (s *Switcher) forward(g guest) {
 	var unreachable *generation
 	var last error // why the previous attempt came to nothing
+	work := g.Work()
 	fresh := false
 	for try := 1; ; try++ {
-		gen := s.table.Enter(&x.entry, unreachable)
-		if gen == nil && x.Held {
+		gen := s.table.Enter(work, unreachable)
+		if gen == nil && work.Held {
 			var ok bool
-			if gen, ok = s.wait(x, unreachable); !ok {
+			if gen, ok = s.wait(g, unreachable); !ok {
 				return
 			}
 		}
 		if gen == nil {
 			s.stats.refused.Add(1)
-			x.stopAhead(true)
-			w.Header().Set("Retry-After", "1")
-			x.fail(http.StatusServiceUnavailable, "no slot takes requests at the moment")
+			g.StopAhead(true)
+			g.Fail(http.StatusServiceUnavailable, "no slot takes requests at the moment", 1, false)
 			return
 		}
 		if gen == unreachable {
-			x.Leave() // no other slot takes work
-			x.conclude(redial, last)
+			work.Leave() // no other slot takes work
+			s.conclude(g, gen, h1.Redial, last)
 			return
 		}
-		how, err := x.counted(gen, fresh)
-		if try < maxTries && (how == redial || how == repeat) {
+		how, err := counted(g, gen, fresh)
+		if try < maxTries && (how == h1.Redial || how == h1.Repeat) {
 			s.stats.retried.Add(1)
-			s.log(slog.LevelDebug, "request goes to another connection", x, err)
-			if how == redial {
+			s.log(slog.LevelDebug, "request goes to another connection", g, gen, err)
+			if how == h1.Redial {
 				unreachable = gen
 			} else {
 				fresh = true
@@ -68,95 +99,63 @@ func (s *Switcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			last = err
 			continue
 		}
-		x.conclude(how, err)
+		s.conclude(g, gen, how, err)
 		return
 	}
 }
 
-// counted runs attempt and takes x out of the count, whatever happens.
-func (x *exchange) counted(gen *generation, fresh bool) (ending, error) {
-	defer x.Leave()
-	return x.attempt(gen, fresh)
+// counted runs Attempt and takes g out of the count, whatever happens.
+func counted(g guest, gen *generation, fresh bool) (h1.Ending, error) {
+	defer g.Work().Leave()
+	return g.Attempt(gen, fresh)
 }
 
 // conclude does what is left when the slot has nothing to do with the request any more.
-func (x *exchange) conclude(how ending, err error) {
-	s := x.s
-	x.stopAhead(true)
+func (s *Switcher) conclude(g guest, gen *generation, how h1.Ending, err error) {
+	g.StopAhead(true)
 	switch how {
-	case done:
-	case early:
-		s.endGently(x.w, x.r, x.status, true)
-	case finished:
-		s.log(slog.LevelDebug, "upgraded connection ended", x, err)
-		if x.linger {
-			s.loose.linger(x.client)
-		} else {
-			x.client.Close()
-		}
-	case redial:
+	case h1.Done, h1.Early:
+		g.End(how)
+	case h1.Finished:
+		s.log(slog.LevelDebug, "upgraded connection ended", g, gen, err)
+		g.End(how)
+	case h1.Redial:
 		s.stats.failed.Add(1)
-		s.log(slog.LevelWarn, "request failed: slot cannot be reached", x, err)
-		x.fail(http.StatusBadGateway, "the application cannot be reached")
-	case repeat, failed:
+		s.log(slog.LevelWarn, "request failed: slot cannot be reached", g, gen, err)
+		g.Fail(http.StatusBadGateway, "the application cannot be reached", 0, false)
+	case h1.Repeat, h1.Failed:
 		s.stats.failed.Add(1)
-		s.log(slog.LevelWarn, "request failed: no answer from the slot", x, err)
-		x.fail(http.StatusBadGateway, "the application did not answer")
-	case badBody:
-		s.log(slog.LevelDebug, "request's body cannot be read", x, err)
-		x.fail(http.StatusBadRequest, "the request's body cannot be read")
-	case cut:
+		s.log(slog.LevelWarn, "request failed: no answer from the slot", g, gen, err)
+		g.Fail(http.StatusBadGateway, "the application did not answer", 0, false)
+	case h1.BadBody:
+		s.log(slog.LevelDebug, "request's body cannot be read", g, gen, err)
+		g.Fail(http.StatusBadRequest, "the request's body cannot be read", 0, true)
+	case h1.Cut:
 		s.stats.cut.Add(1)
-		s.log(slog.LevelWarn, "request cut by order", x, err)
-		if x.answered {
-			panic(http.ErrAbortHandler)
-		}
-		w := x.w.Header()
-		w.Set("Retry-After", "1")
-		w.Set("Connection", "close")
-		x.fail(http.StatusServiceUnavailable, "the request was ended")
-	case broken:
-		s.stats.failed.Add(1)
-		s.log(slog.LevelWarn, "answer of the slot broke off", x, err)
-		// The client sees that by the end that is missing; where there is none to miss (HTTP/1.0), only by a reset.
-		if !x.bodyWhole() && x.r.ProtoAtLeast(1, 1) && s.endGently(x.w, x.r, x.status, false) {
+		s.log(slog.LevelWarn, "request cut by order", g, gen, err)
+		if g.Answered() {
+			g.End(how)
 			return
 		}
-		panic(http.ErrAbortHandler)
-	case gone:
-		s.log(slog.LevelDebug, "client went away", x, err)
-		panic(http.ErrAbortHandler)
+		g.Fail(http.StatusServiceUnavailable, "the request was ended", 1, true)
+	case h1.Broken:
+		s.stats.failed.Add(1)
+		s.log(slog.LevelWarn, "answer of the slot broke off", g, gen, err)
+		g.End(how)
+	case h1.Gone:
+		s.log(slog.LevelDebug, "client went away", g, gen, err)
+		g.End(how)
 	}
 }
 
-// fail answers with an error of our own.
-func (x *exchange) fail(status int, text string) {
-	body := strconv.Itoa(status) + " " + http.StatusText(status) + ": " + text + "\n"
-	h := x.w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
-	whole := x.bodyWhole() && !x.brokeOff
-	if !whole || x.s.leaving.Load() {
-		h.Set("Connection", "close")
-	}
-	x.w.WriteHeader(status)
-	if x.r.Method != http.MethodHead {
-		io.WriteString(x.w, body)
-	}
-	if !whole {
-		x.s.endGently(x.w, x.r, status, true)
-	}
-}
-
-func (s *Switcher) log(level slog.Level, text string, x *exchange, err error) {
-	ctx := x.r.Context()
+func (s *Switcher) log(level slog.Level, text string, g guest, gen *generation, err error) {
+	ctx := g.Context()
 	if !s.cfg.Logger.Enabled(ctx, level) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("slot", x.gen.Key.Slot), slog.String("release", x.gen.Key.Release), slog.String("address", x.gen.Key.Address),
-		slog.String("method", x.r.Method), slog.String("path", clip(x.r.URL.Path)), slog.Duration("elapsed", time.Since(x.Started))}
+	w := g.Work()
+	attrs := []slog.Attr{slog.String("slot", gen.Key.Slot), slog.String("release", gen.Key.Release), slog.String("address", gen.Key.Address),
+		slog.String("method", w.Method), slog.String("path", clip(strings.Clone(w.Path))), slog.Duration("elapsed", time.Since(w.Started))}
 	if err != nil {
 		attrs = append(attrs, slog.String("err", err.Error()))
 	}

@@ -85,8 +85,11 @@ type forwarded struct {
 	ip      string
 }
 
-func (s *Switcher) forwardedOf(r *http.Request) forwarded {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
+func (s *Switcher) forwardedOf(r *http.Request) forwarded { return s.forwardedBy(r.RemoteAddr) }
+
+// forwardedBy is forwardedOf for the peer with that address.
+func (s *Switcher) forwardedBy(peer string) forwarded {
+	host, _, err := net.SplitHostPort(peer)
 	if err != nil {
 		return forwarded{} // a Unix socket, or a test's invention: nobody that could be named
 	}

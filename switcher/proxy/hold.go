@@ -5,11 +5,11 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/switcher/proxy/internal/h1"
 )
 
 // holds is the hold in force, if any. Requests come here only while the routing state says that it is held.
@@ -29,7 +29,7 @@ type hold struct {
 
 // waiter is a request that a hold keeps.
 type waiter struct {
-	x      *exchange
+	x      guest
 	avoid  *generation
 	place  *list.Element // nil: it waits no longer; guarded by holds.mu
 	bytes  int64         // reserved for its body; guarded by holds.mu
@@ -94,10 +94,11 @@ func (s *Switcher) release(h *hold) {
 	for e := h.waiting.Front(); e != nil; e = e.Next() {
 		w := e.Value.(*waiter)
 		w.place = nil
-		if w.gone = w.x.r.Context().Err() != nil || w.x.ahead.broken(); !w.gone {
-			w.x.Pass = true
-			w.gen = s.table.Enter(&w.x.entry, w.avoid)
-			w.x.Pass = false
+		if w.gone = w.x.Context().Err() != nil || w.x.Ahead().Broken(); !w.gone {
+			work := w.x.Work()
+			work.Pass = true
+			w.gen = s.table.Enter(work, w.avoid)
+			work.Pass = false
 		}
 		close(w.served)
 	}
@@ -136,10 +137,9 @@ func (s *Switcher) holdStatus() holdStatus {
 
 // wait keeps a request that has found the table held. It returns what Enter would without a hold; ok is false if the request has been
 // answered, or needs none.
-func (s *Switcher) wait(x *exchange, avoid *generation) (gen *generation, ok bool) {
-	if x.r.ContentLength != 0 && x.ahead == nil {
-		x.ahead = newAhead(x)
-	}
+func (s *Switcher) wait(x guest, avoid *generation) (gen *generation, ok bool) {
+	x.PutAhead()
+	work := x.Work()
 	for {
 		h, w := s.join(x, avoid)
 		switch {
@@ -150,31 +150,31 @@ func (s *Switcher) wait(x *exchange, avoid *generation) (gen *generation, ok boo
 			fallthrough
 		case h != nil:
 			if h.options.Beyond == abswap.HoldRefuse {
-				x.stopAhead(true)
+				x.StopAhead(true)
 				s.refuseHeld(x, h)
 				return nil, false
 			}
-			x.Pass = true
+			work.Pass = true
 		}
-		gen = s.table.Enter(&x.entry, avoid)
-		x.Pass = false
-		if gen != nil || !x.Held {
-			x.stopAhead(false)
+		gen = s.table.Enter(work, avoid)
+		work.Pass = false
+		if gen != nil || !work.Held {
+			x.StopAhead(false)
 			return gen, true
 		}
 	}
 }
 
 // join takes x into the hold in force. w is nil if that is full, and h too if there is none any more.
-func (s *Switcher) join(x *exchange, avoid *generation) (h *hold, w *waiter) {
+func (s *Switcher) join(x guest, avoid *generation) (h *hold, w *waiter) {
 	s.holds.mu.Lock()
 	defer s.holds.mu.Unlock()
 	if h = s.holds.now; h == nil {
 		return nil, nil
 	}
-	w = &waiter{x: x, avoid: avoid, sized: x.r.ContentLength > 0, served: make(chan struct{})}
+	w = &waiter{x: x, avoid: avoid, sized: x.Length() > 0, served: make(chan struct{})}
 	if w.sized {
-		w.bytes = x.r.ContentLength
+		w.bytes = x.Length()
 	}
 	if h.waiting.Len() >= h.options.Max || w.bytes > h.options.Bytes-h.bytes {
 		return h, nil
@@ -225,12 +225,12 @@ const (
 // stay waits until w is let go, or cannot wait any longer.
 func (s *Switcher) stay(h *hold, w *waiter) (*generation, staying) {
 	x := w.x
-	if x.ahead != nil && !x.ahead.started {
-		if x.expect { // as in beginBody: not left to the first read
-			x.expect = false
-			x.writeInterim(http.StatusContinue)
-		}
-		x.ahead.start(func(n int) bool { return s.reserve(h, w, int64(n)) })
+	ahead := x.Ahead()
+	if ahead == nil {
+		x.Watch()
+	} else if !ahead.Started() {
+		x.Continue()
+		ahead.Start(func(n int) bool { return s.reserve(h, w, int64(n)) })
 	}
 	var outwaits <-chan time.Time
 	if h.options.Each < h.options.Total { // else the end of the hold comes first, also for the first one
@@ -238,21 +238,22 @@ func (s *Switcher) stay(h *hold, w *waiter) (*generation, staying) {
 		defer each.Stop()
 		outwaits = each.C
 	}
-	body := x.ahead.stopped()
+	body := ahead.Stopped()
 	for {
 		how := released
 		select {
 		case <-w.served:
-		case <-x.r.Context().Done():
+		case <-x.Context().Done():
 			how = goneAway
 		case <-outwaits:
 			how = outwaited
 		case <-body:
 			body = nil
-			switch x.ahead.state() {
-			case aheadWhole, aheadReading:
-				continue // when all is read, the server sees whether the client goes
-			case aheadFull:
+			switch ahead.State() {
+			case h1.AheadWhole, h1.AheadReading:
+				x.Watch() // when all is read, only that shows whether the client goes
+				continue
+			case h1.AheadFull:
 				how = outwaited
 			default:
 				how = badAhead
@@ -263,13 +264,13 @@ func (s *Switcher) stay(h *hold, w *waiter) (*generation, staying) {
 		}
 		<-w.served
 		switch {
-		case w.gone && x.ahead.broken() && x.r.Context().Err() == nil:
+		case w.gone && ahead.Broken() && x.Context().Err() == nil:
 			return nil, badAhead
 		case w.gone:
 			return nil, goneAway
-		case x.r.Context().Err() != nil: // between being let in and now
+		case x.Context().Err() != nil: // between being let in and now
 			if w.gen != nil {
-				x.Leave()
+				x.Work().Leave()
 			}
 			return nil, goneAway
 		}
@@ -278,25 +279,25 @@ func (s *Switcher) stay(h *hold, w *waiter) (*generation, staying) {
 }
 
 // letGo does what is left when a request waits no longer; it is false if the request is over.
-func (s *Switcher) letGo(x *exchange, how staying) bool {
+func (s *Switcher) letGo(x guest, how staying) bool {
 	switch how {
 	case released:
-		x.stopAhead(false)
+		x.StopAhead(false)
 		return true
 	case badAhead:
-		x.stopAhead(true)
-		x.fail(http.StatusBadRequest, "the request's body cannot be read")
+		x.StopAhead(true)
+		x.Fail(http.StatusBadRequest, "the request's body cannot be read", 0, true)
 		return false
 	default:
-		x.stopAhead(true)
-		panic(http.ErrAbortHandler) // nobody is there to be answered
+		x.StopAhead(true)
+		x.Abort()
+		return false
 	}
 }
 
 // refuseHeld answers a request that cannot wait.
-func (s *Switcher) refuseHeld(x *exchange, h *hold) {
+func (s *Switcher) refuseHeld(x guest, h *hold) {
 	s.stats.refused.Add(1)
 	wait := max(time.Until(h.ends), 0)
-	x.w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
-	x.fail(http.StatusServiceUnavailable, "requests wait for a change of the application, and no more can")
+	x.Fail(http.StatusServiceUnavailable, "requests wait for a change of the application, and no more can", int(wait/time.Second)+1, false)
 }

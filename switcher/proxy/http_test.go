@@ -307,15 +307,19 @@ func TestClientAborts(t *testing.T) {
 	assert.Zero(t, f.Stats().Failed, "a client's going away is no failure of ours")
 }
 
-// TestBadChunksAreRefused sends a body that is none.
+// TestBadChunksAreRefused sends a body that begins well and is none.
 func TestBadChunksAreRefused(t *testing.T) {
-	got := make(chan error, 1)
+	begun, got := make(chan bool, 1), make(chan error, 1)
 	f, _, _ := pair(t, func(w http.ResponseWriter, r *http.Request) {
+		io.ReadFull(r.Body, make([]byte, 3))
+		begun <- true
 		_, err := io.ReadAll(r.Body)
 		got <- err
 	}, hello)
 	c := f.raw(t)
-	c.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n")
+	c.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+	within(t, begun, "the first chunk")
+	c.send("zz\r\n")
 	h := c.head()
 	assert.True(t, strings.HasPrefix(h, "HTTP/1.1 400 "), h)
 	assert.Error(t, within(t, got, "the application told"))

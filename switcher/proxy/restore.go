@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/abswap/abswap/internal/multi"
+	"github.com/abswap/abswap/switcher/proxy/internal/h1"
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
 )
 
@@ -97,14 +98,14 @@ func (s *Switcher) restore(d disk) error {
 		s.store = *store
 	}
 	s.known.Store(st)
-	var parts []route.Part[*upstream]
+	var parts []route.Part[*h1.Pool]
 	for _, x := range st.Slots {
 		if x.Address == "" {
 			continue
 		}
 		g := s.generation(x.key())
 		if x.Part > 0 {
-			parts = append(parts, route.Part[*upstream]{Gen: g, Part: x.Part})
+			parts = append(parts, route.Part[*h1.Pool]{Gen: g, Part: x.Part})
 		}
 	}
 	s.publish(parts...)

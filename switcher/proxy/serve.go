@@ -2,15 +2,12 @@ package proxy
 
 import (
 	"context"
-	"errors"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/abswap/abswap/internal/multi"
+	"github.com/abswap/abswap/switcher/proxy/internal/h1"
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
 )
 
@@ -27,13 +24,12 @@ func (s *Switcher) Stats() Stats {
 	return Stats{Failed: s.stats.failed.Load(), Refused: s.stats.refused.Load(), Retried: s.stats.retried.Load(), Cut: s.stats.cut.Load()}
 }
 
-// doors are the listeners of Serve, and how many client connections they have let in.
+// doors are the listeners of Serve.
 type doors struct {
 	mu     sync.Mutex
 	shut   bool // no more listeners
 	closed bool // Close has begun
 	open   map[net.Listener]bool
-	guests atomic.Int64
 }
 
 func (d *doors) add(l net.Listener) bool {
@@ -71,25 +67,19 @@ func (d *doors) isClosed() bool {
 	return d.closed
 }
 
-func (s *Switcher) newServer() *http.Server {
-	srv := &http.Server{
-		Handler:                      s,
-		ReadHeaderTimeout:            s.cfg.HeadTimeout,
-		IdleTimeout:                  s.cfg.IdleTimeout,
-		DisableGeneralOptionsHandler: true, // "OPTIONS *" is for the application
-		ErrorLog:                     slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
-		Protocols:                    new(http.Protocols),
-		ConnState: func(_ net.Conn, st http.ConnState) {
-			switch st {
-			case http.StateNew:
-				s.doors.guests.Add(1)
-			case http.StateClosed, http.StateHijacked:
-				s.doors.guests.Add(-1)
-			}
-		},
-	}
-	srv.Protocols.SetHTTP1(true)
-	return srv
+func (s *Switcher) newServer() *h1.Server {
+	return h1.NewServer(h1.Config{HeadTimeout: s.cfg.HeadTimeout, IdleTimeout: s.cfg.IdleTimeout, ReuseBefore: s.cfg.ReuseBefore,
+		Mark: s.cfg.ReleaseHeader, Logger: s.cfg.Logger}, front{s})
+}
+
+// front is what the HTTP/1.1 server knows of the Switcher.
+type front struct{ s *Switcher }
+
+func (f front) Leaving() bool { return f.s.leaving.Load() }
+
+func (f front) Sender(addr net.Addr) h1.Sender {
+	by := f.s.forwardedBy(addr.String())
+	return h1.Sender{IP: by.ip, Trusted: by.trusted}
 }
 
 // Serve accepts connections on l and forwards their requests until Shutdown or Close is called, then returns http.ErrServerClosed. It may be
@@ -127,7 +117,7 @@ func (l *onceListener) Close() error {
 func (s *Switcher) Shutdown(ctx context.Context) error {
 	s.leaving.Store(true)
 	s.doors.close(false)
-	if s.doors.guests.Load() > 0 && s.cfg.Farewell > 0 {
+	if s.server.Conns() > 0 && s.cfg.Farewell > 0 {
 		t := time.NewTimer(s.cfg.Farewell)
 		defer t.Stop()
 		select {
@@ -159,13 +149,10 @@ func (s *Switcher) Close() error {
 	for name := range s.cfg.Slots {
 		s.table.Order(name, route.Cut)
 	}
-	err := s.server.Close()
+	s.server.Close()
 	s.loose.close()
 	for name := range s.cfg.Slots {
 		s.table.WaitIdle(context.Background(), name)
 	}
-	if errors.Is(err, net.ErrClosed) {
-		err = nil
-	}
-	return multi.Join(err, s.closeStore())
+	return s.closeStore()
 }

@@ -9,19 +9,20 @@ import (
 
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/internal/multi"
+	"github.com/abswap/abswap/switcher/proxy/internal/h1"
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
 )
 
 // Switcher is the embedded proxy. It is an http.Handler, or a server of its own by Serve.
 type Switcher struct {
 	cfg     Config
-	table   *route.Table[*upstream]
+	table   *route.Table[*h1.Pool]
 	busy    chan struct{} // held by the one who changes the table; a channel, since waiting for it ends with a context
 	store   store
 	known   atomic.Pointer[state] // what was put in force last; changed by the one who holds busy
 	doubt   doubt
 	holds   holds
-	server  *http.Server
+	server  *h1.Server
 	doors   doors
 	loose   looseConns
 	leaving atomic.Bool // Shutdown or Close has begun
@@ -53,7 +54,7 @@ func newOn(cfg Config, d disk) (*Switcher, error) {
 	for name := range cfg.Slots {
 		names = append(names, name)
 	}
-	s := &Switcher{cfg: cfg, table: route.New[*upstream](names...), busy: make(chan struct{}, 1)}
+	s := &Switcher{cfg: cfg, table: route.New[*h1.Pool](names...), busy: make(chan struct{}, 1)}
 	s.server = s.newServer()
 	if err := s.restore(d); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
@@ -157,10 +158,10 @@ func (s *Switcher) set(ctx context.Context, what string, at *view, w ...abswap.W
 	if err := s.store.save(next, s.known.Load()); err != nil {
 		return fmt.Errorf("proxy: %s: nothing changed: %w", what, err)
 	}
-	var force []route.Part[*upstream]
+	var force []route.Part[*h1.Pool]
 	for _, x := range w {
 		if p := parts[x.Slot.Name()]; p.part > 0 {
-			force = append(force, route.Part[*upstream]{Gen: s.generation(p.key), Part: p.part})
+			force = append(force, route.Part[*h1.Pool]{Gen: s.generation(p.key), Part: p.part})
 		}
 	}
 	s.publish(force...)
@@ -251,15 +252,13 @@ func (s *Switcher) keyOf(ctx context.Context, sl abswap.Slot) (route.Key, error)
 }
 
 func (s *Switcher) generation(k route.Key) *generation {
-	return s.table.Generation(k, func() *upstream {
-		return &upstream{addr: k.Address, mark: mark(k), dial: s.cfg.Dial, limit: s.cfg.DialTimeout}
-	})
+	return s.table.Generation(k, func() *h1.Pool { return h1.NewPool(k.Address, mark(k), s.cfg.Dial, s.cfg.DialTimeout) })
 }
 
 // publish puts the parts in force. Connections may be kept before the first request can come, and none are kept when the last one has gone.
-func (s *Switcher) publish(parts ...route.Part[*upstream]) {
+func (s *Switcher) publish(parts ...route.Part[*h1.Pool]) {
 	for _, p := range parts {
-		p.Gen.Target.setOpen(true)
+		p.Gen.Target.SetOpen(true)
 	}
 	s.table.Set(parts...)
 	s.closeIdle()
@@ -269,7 +268,7 @@ func (s *Switcher) publish(parts ...route.Part[*upstream]) {
 func (s *Switcher) closeIdle() {
 	s.table.Each(func(g *generation, part int) {
 		if part == 0 {
-			g.Target.setOpen(false)
+			g.Target.SetOpen(false)
 		}
 	})
 }

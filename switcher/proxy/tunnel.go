@@ -12,48 +12,50 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/abswap/abswap/switcher/proxy/internal/h1"
 )
 
 // tunnel answers the client with the slot's 101 and carries bytes both ways until both directions have ended. Bytes that came with either
 // head are carried too, and each direction ends by itself.
-func (x *exchange) tunnel(resp *http.Response) (ending, error) {
+func (x *exchange) tunnel(resp *http.Response) (h1.Ending, error) {
 	got := strings.Join(resp.Header["Upgrade"], ", ")
 	if x.upgrade == "" || !sameProtocol(x.upgrade, got) {
-		return x.verdict(failed), fmt.Errorf("slot changed to protocol %q, the client asked for %q", got, x.upgrade)
+		return x.verdict(h1.Failed), fmt.Errorf("slot changed to protocol %q, the client asked for %q", got, x.upgrade)
 	}
-	if how := x.beginAnswer(); how != done {
+	if how := x.beginAnswer(); how != h1.Done {
 		return how, nil
 	}
 	client, buf, err := x.rc.Hijack()
 	if err != nil {
-		return x.verdict(failed), fmt.Errorf("client's connection cannot be taken over: %w", err)
+		return x.verdict(h1.Failed), fmt.Errorf("client's connection cannot be taken over: %w", err)
 	}
 	x.client = client // closed by whoever called attempt, after the count
 	client.SetDeadline(time.Time{})
-	t := &tunnel{client: client, slot: x.conn.Conn}
+	t := &tunnel{client: client, slot: x.conn.Upstream.Conn}
 	x.mu.Lock()
 	x.endConn = t
 	ended := x.ended
 	x.mu.Unlock()
 	if ended {
-		return finished, nil
+		return h1.Finished, nil
 	}
 	x.Upgrade()
 	x.writeSwitch(buf.Writer, resp, got)
 	if err := buf.Flush(); err != nil {
-		return finished, err
+		return h1.Finished, err
 	}
 
 	// Both heads have been read through buffers: what these still hold comes first.
 	fromClient := io.MultiReader(io.LimitReader(buf.Reader, int64(buf.Reader.Buffered())), client)
-	fromSlot := io.MultiReader(io.LimitReader(x.conn.br, int64(x.conn.br.Buffered())), x.conn.Conn)
+	fromSlot := io.MultiReader(io.LimitReader(x.conn.br, int64(x.conn.br.Buffered())), x.conn.Upstream.Conn)
 	var both sync.WaitGroup
 	unread := false
 	both.Go(func() { unread = !t.carry(t.slot, fromClient, &x.In) })
 	t.carry(t.client, fromSlot, &x.Out)
 	both.Wait()
 	x.linger = unread && !x.isEnded()
-	return finished, nil
+	return h1.Finished, nil
 }
 
 // sameProtocol reports whether the slot chose one of the protocols that the client offered.
@@ -81,7 +83,7 @@ func (x *exchange) writeSwitch(bw *bufio.Writer, resp *http.Response, protocol s
 		}
 	}
 	if x.s.cfg.ReleaseHeader != "" {
-		writeField(bw, x.s.cfg.ReleaseHeader, x.gen.Target.mark)
+		writeField(bw, x.s.cfg.ReleaseHeader, x.gen.Target.Mark)
 	}
 	writeField(bw, "Upgrade", protocol)
 	writeField(bw, "Connection", "Upgrade")

@@ -72,7 +72,7 @@ func (u *upload) run(r *http.Request, conn *upstreamConn, in *atomic.Int64) {
 }
 
 func (u *upload) send(conn *upstreamConn, p []byte) {
-	if _, err := conn.Conn.Write(p); err != nil {
+	if _, err := conn.Upstream.Write(p); err != nil {
 		u.unsent = err
 		u.lost.Store(true)
 		return

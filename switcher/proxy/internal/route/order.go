@@ -1,6 +1,9 @@
 package route
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Order tells the work in a slot to end.
 type Order uint32
@@ -55,7 +58,8 @@ func (t *Table[T]) List(name string) []Work {
 	var out []Work
 	for _, g := range t.Generations(name) {
 		g.each(func(e *Entry[T]) {
-			out = append(out, Work{Upgraded: e.upgraded.Load(), Method: e.Method, Path: e.Path, Peer: e.Peer, Started: e.Started,
+			// The data path may keep the path where the next one will lie, once the entry has left.
+			out = append(out, Work{Upgraded: e.upgraded.Load(), Method: e.Method, Path: strings.Clone(e.Path), Peer: e.Peer, Started: e.Started,
 				In: e.In.Load(), Out: e.Out.Load()})
 		})
 	}

@@ -1,6 +1,6 @@
 //go:build !unix && !windows
 
-package proxy
+package h1
 
 import "net"
 

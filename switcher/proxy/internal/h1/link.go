@@ -1,0 +1,189 @@
+package h1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+)
+
+// link is one connection as the data path reads it: it has no buffer while nothing comes. One goroutine at a time reads; another may write.
+type link struct {
+	net.Conn
+	in    *buffer // what was read and not taken; nil: nothing
+	large bool    // much is coming: take large buffers
+
+	raw   syscall.RawConn // nil: only Conn's own methods
+	step  func(fd uintptr) bool
+	out   []byte // of ask: what step has to write first
+	short bool   // of ask: step could not write all of out
+	peek  bool   // of ask: step looks first whether the connection is still quiet
+	err   error  // of step
+	first []byte // without raw: where the first bytes of something are read to
+
+	flush  func(fd uintptr) bool
+	put    []byte // of Write: what flush has still to write
+	putErr error  // of flush
+}
+
+// errStale is why ask has sent nothing: the other side has closed the connection, or said something unasked.
+var errStale = errors.New("kept connection was closed by the slot")
+
+// open makes l read nc.
+func (l *link) open(nc net.Conn, tls bool) {
+	l.Conn = nc
+	if l.raw = rawConn(nc); l.raw != nil {
+		l.step, l.flush = l.onReady, l.onWritable // made once: a method value is an allocation
+		return
+	}
+	n := 512
+	if tls {
+		n = 1 // it keeps the rest of a record itself
+	}
+	l.first = make([]byte, n)
+}
+
+// pending returns what was read and not taken.
+func (l *link) pending() []byte {
+	if l.in == nil {
+		return nil
+	}
+	return l.in.data[l.in.r:l.in.w]
+}
+
+// take takes the first n bytes of what was read.
+func (l *link) take(n int) {
+	if n > 0 {
+		l.in.r += n
+	}
+}
+
+// release gives the buffer back if nothing is in it.
+func (l *link) release() {
+	if l.in != nil && l.in.r == l.in.w {
+		putBuffer(l.in)
+		l.in = nil
+	}
+}
+
+// drop gives the buffer back with what is in it.
+func (l *link) drop() {
+	if l.in != nil {
+		putBuffer(l.in)
+		l.in = nil
+	}
+}
+
+// room makes sure that fill can read something behind what is there, which may move for it. It is false if a head is as long as it may be.
+func (l *link) room() bool {
+	b := l.in
+	if b == nil || b.w < len(b.data) {
+		return true
+	}
+	if b.r > 0 {
+		b.w = copy(b.data, b.data[b.r:b.w])
+		b.r = 0
+		return true
+	}
+	if len(b.data) >= MaxHead+smallSize {
+		return false
+	}
+	larger := &buffer{data: make([]byte, min(4*len(b.data), MaxHead+smallSize))}
+	larger.w = copy(larger.data, b.data)
+	putBuffer(b)
+	l.in = larger
+	return true
+}
+
+// fill waits until there is something to read, and reads it behind what is there. idle says that it may be long.
+func (l *link) fill(idle bool) error {
+	l.release()
+	if l.raw != nil {
+		l.err = nil
+		if err := l.raw.Read(l.step); err != nil {
+			return err
+		}
+		return l.err
+	}
+	if l.in == nil && idle {
+		n, err := readSome(l.Conn, l.first)
+		if n > 0 {
+			l.in = getBuffer(false)
+			l.in.w = copy(l.in.data, l.first[:n])
+			return nil
+		}
+		return err
+	}
+	if l.in == nil {
+		l.in = getBuffer(l.large)
+	}
+	n, err := readSome(l.Conn, l.in.data[l.in.w:])
+	l.in.w += n
+	if n > 0 {
+		return nil
+	}
+	l.release()
+	return err
+}
+
+// readSome reads at least one byte, or returns why it cannot.
+func readSome(r io.Reader, p []byte) (int, error) {
+	for range 100 {
+		if n, err := r.Read(p); n > 0 || err != nil {
+			return n, err
+		}
+	}
+	return 0, io.ErrNoProgress
+}
+
+// Write writes all of p.
+func (l *link) Write(p []byte) (int, error) {
+	if l.raw == nil {
+		return l.Conn.Write(p)
+	}
+	l.put, l.putErr = p, nil
+	err := l.raw.Write(l.flush)
+	n := len(p) - len(l.put)
+	l.put = nil
+	if err == nil {
+		err = l.putErr
+	}
+	return n, err
+}
+
+// ask writes out and then waits for the first bytes that come back. werr says that not all could be written; there may be something to
+// read all the same. peek says that the connection was kept: where a look shows that it can carry no request, nothing is written, and err is
+// errStale.
+func (l *link) ask(out []byte, peek bool) (werr, err error) {
+	if l.raw == nil {
+		if peek && look(l.Conn) == stale {
+			return nil, errStale
+		}
+		if _, werr = l.Conn.Write(out); werr != nil {
+			return werr, nil
+		}
+		return nil, l.fill(false)
+	}
+	// The connection is written while its poller is armed for reading already: so the answer cannot be missed, and need not be looked for
+	// before it has come, which would be one more read for each request.
+	l.out, l.short, l.err, l.peek = out, false, nil, peek
+	err = l.raw.Read(l.step)
+	rest := l.out
+	l.out = nil
+	switch {
+	case l.err == errStale:
+		return nil, errStale
+	case err != nil && rest == nil: // all is written
+		return nil, err
+	case err != nil:
+		return err, nil
+	case !l.short:
+		return nil, l.err
+	case l.err != nil:
+		return l.err, nil
+	}
+	if _, werr = l.Write(rest); werr != nil {
+		return werr, nil
+	}
+	return nil, l.fill(false)
+}

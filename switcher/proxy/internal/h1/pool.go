@@ -1,0 +1,201 @@
+package h1
+
+import (
+	"context"
+	"math/bits"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/abswap/abswap/switcher/proxy/internal/route"
+)
+
+// keepIdle is how long a connection to a slot is kept that nobody uses.
+const keepIdle = time.Minute
+
+// Pool is the way to one generation of a slot: its address and its idle connections. A generation never uses another's.
+type Pool struct {
+	Addr string
+	Mark string // tells the generation to clients
+
+	dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	limit  time.Duration // of dial; 0: none
+	shards []poolShard
+}
+
+// Generation and Entry are those of package route, for slots that are reached through a Pool.
+type (
+	Generation = route.Generation[*Pool]
+	Entry      = route.Entry[*Pool]
+)
+
+// poolShard holds a part of the idle connections, oldest first, so that exchanges on different cores seldom meet at one lock.
+type poolShard struct {
+	mu     sync.Mutex
+	open   bool // connections may be kept
+	idle   []*Upstream
+	expiry *time.Timer // runs expire; nil: not set
+	_      [64]byte
+}
+
+// Upstream is one connection to a slot. One exchange at a time owns it.
+type Upstream struct {
+	link
+	idleFrom time.Time // when it was put back
+}
+
+// NewPool returns a Pool that keeps no connection until SetOpen. limit bounds a dial; 0: nothing does.
+func NewPool(addr, mark string, dial func(ctx context.Context, network, address string) (net.Conn, error), limit time.Duration) *Pool {
+	n := min(max(1<<bits.Len(uint(2*runtime.GOMAXPROCS(0)-1)), 4), 64)
+	return &Pool{Addr: addr, Mark: mark, dial: dial, limit: limit, shards: make([]poolShard, n)}
+}
+
+// SetOpen says whether connections may be kept. At return of SetOpen(false) no idle one is left, and none will be.
+func (p *Pool) SetOpen(open bool) {
+	for i := range p.shards {
+		s := &p.shards[i]
+		s.mu.Lock()
+		s.open = open
+		if !open {
+			s.closeIdle(0)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// Idle returns how many connections are kept.
+func (p *Pool) Idle() (n int) {
+	for i := range p.shards {
+		s := &p.shards[i]
+		s.mu.Lock()
+		n += len(s.idle)
+		s.mu.Unlock()
+	}
+	return n
+}
+
+// closeIdle closes the idle connections except the newest keep ones. It is called with the lock held.
+func (s *poolShard) closeIdle(keep int) {
+	n := len(s.idle) - keep
+	for _, u := range s.idle[:n] {
+		u.Close()
+	}
+	s.idle = append(s.idle[:0], s.idle[n:]...)
+	clear(s.idle[len(s.idle):cap(s.idle)])
+	if len(s.idle) == 0 && s.expiry != nil {
+		s.expiry.Stop()
+		s.expiry = nil
+	}
+}
+
+// expire closes what has been idle too long; it runs on the timer.
+func (s *poolShard) expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.expiry == nil {
+		return
+	}
+	old := 0
+	for old < len(s.idle) && time.Since(s.idle[old].idleFrom) >= keepIdle {
+		old++
+	}
+	s.closeIdle(len(s.idle) - old)
+	if len(s.idle) > 0 {
+		s.expiry.Reset(keepIdle - time.Since(s.idle[0].idleFrom))
+	}
+}
+
+// Take returns the idle connection that was used last, or nil. shard is where it looks first. within bounds how long it may have been idle, and then only one whose look
+// proves it quiet is returned; negative: any.
+//
+// A look shows whether the slot has closed a connection, or has said something unasked; one of these is closed.
+//
+// Why that is enough: a slot that closes a kept connection just when a request is on its way to it cannot be told from one that died over
+// the request, so a request that cannot be repeated must not meet it. Servers close idle connections after seconds or minutes (IIS: 120 s;
+// common minimum: 5 s); one that is younger than within and shows no end is not about to be closed for idleness.
+func (p *Pool) Take(within time.Duration, shard uint32) *Upstream { return p.take(within, shard, true) }
+
+// take is Take; if within is negative it may leave the look to the caller.
+func (p *Pool) take(within time.Duration, shard uint32, always bool) *Upstream {
+	for i := range p.shards {
+		s := &p.shards[(int(shard)+i)%len(p.shards)]
+		for {
+			u := s.pop(within)
+			if u == nil {
+				break
+			}
+			if within < 0 && !always {
+				return u
+			}
+			switch v := look(u.Conn); {
+			case v == stale:
+				u.Close()
+				continue
+			case v == unknown && within >= 0:
+				s.keep(u)
+				return nil
+			}
+			return u
+		}
+	}
+	return nil
+}
+
+// pop takes the newest connection out, if it has been idle for less than within.
+func (s *poolShard) pop(within time.Duration) *Upstream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.idle)
+	if n == 0 || within >= 0 && time.Since(s.idle[n-1].idleFrom) >= within {
+		return nil // all others have been idle for longer
+	}
+	u := s.idle[n-1]
+	s.idle[n-1] = nil
+	s.idle = s.idle[:n-1]
+	return u
+}
+
+// Put keeps u for the next request, or closes it if none may come.
+func (p *Pool) Put(u *Upstream, shard uint32) {
+	u.idleFrom = time.Now()
+	p.shards[int(shard)%len(p.shards)].keep(u)
+}
+
+func (s *poolShard) keep(u *Upstream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.open {
+		u.Close()
+		return
+	}
+	s.idle = append(s.idle, u)
+	if s.expiry == nil {
+		s.expiry = time.AfterFunc(keepIdle, s.expire)
+	}
+}
+
+// Connect dials a fresh connection.
+func (p *Pool) Connect(ctx context.Context) (*Upstream, error) {
+	if p.limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, p.limit)
+		defer cancel()
+	}
+	nc, err := p.dial(ctx, "tcp", p.Addr)
+	if err != nil {
+		return nil, err
+	}
+	u := &Upstream{}
+	u.open(nc, false)
+	return u, nil
+}
+
+// verdict is what a look at an idle connection shows.
+type verdict int
+
+const (
+	unknown verdict = iota // this kind of connection cannot be looked at
+	quiet                  // neither data nor an end
+	stale                  // data, an end or an error: not to be used again
+)

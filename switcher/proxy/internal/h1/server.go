@@ -1,0 +1,248 @@
+package h1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Front says what becomes of requests.
+type Front interface {
+	// Forward carries x to its end: by Attempt and End, Fail or Abort. It is called on the goroutine of the client's connection.
+	Forward(x *Exchange)
+
+	// Leaving reports whether clients are to be told to go.
+	Leaving() bool
+
+	// Sender tells whom a connection from addr comes from.
+	Sender(addr net.Addr) Sender
+}
+
+// Config says how a Server serves. Zero durations mean no limit.
+type Config struct {
+	HeadTimeout time.Duration // from the first byte of a request's head to its last; TLS handshakes too
+	IdleTimeout time.Duration // of a connection without a request
+	ReuseBefore time.Duration // how long a connection to a slot may have been idle to carry what cannot be repeated
+	Mark        string        // the field that tells a Pool's Mark to clients; "": none
+	Logger      *slog.Logger
+}
+
+// Server accepts connections and reads HTTP/1.1 from them.
+type Server struct {
+	cfg   Config
+	front Front
+	mark  string // cfg.Mark in canonical writing
+
+	closing atomic.Bool // no connection waits for another request any more
+	count   atomic.Int64
+	number  atomic.Uint32 // of the last connection
+	bell    chan struct{} // rung while closing, when something has ended
+	all     sync.WaitGroup
+	pipes   pipes
+
+	mu      sync.Mutex
+	closed  bool
+	conns   map[*conn]bool
+	stop    chan struct{} // ends sweep; nil: it does not run
+	sweeper sync.WaitGroup
+}
+
+// NewServer returns a Server that gives its requests to front.
+func NewServer(cfg Config, front Front) *Server {
+	return &Server{cfg: cfg, front: front, mark: http.CanonicalHeaderKey(cfg.Mark), conns: map[*conn]bool{}, bell: make(chan struct{}, 1)}
+}
+
+// Conns returns how many connections there are.
+func (s *Server) Conns() int { return int(s.count.Load()) }
+
+// Serve accepts connections on l until that fails, and returns why. It waits for nothing.
+func (s *Server) Serve(l net.Listener) error {
+	if !s.startSweep() {
+		return http.ErrServerClosed
+	}
+	var pause time.Duration
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			if !exhausted(err) {
+				return err
+			}
+			if pause = min(max(2*pause, 5*time.Millisecond), time.Second); !s.rest(pause) {
+				return http.ErrServerClosed
+			}
+			continue
+		}
+		pause = 0
+		s.add(nc)
+	}
+}
+
+// exhausted reports whether Accept has failed since the process, or the system, has no descriptor or memory left, or since the client has
+// gone again: the next call may do better.
+func exhausted(err error) bool {
+	for _, e := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// rest waits; it is false if the server was closed meanwhile.
+func (s *Server) rest(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	s.mu.Lock()
+	stop := s.stop
+	s.mu.Unlock()
+	select {
+	case <-t.C:
+		return true
+	case <-stop:
+		return false
+	}
+}
+
+// add serves nc on a goroutine of its own.
+func (s *Server) add(nc net.Conn) {
+	c := newConn(s, nc)
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		nc.Close()
+		return
+	}
+	s.conns[c] = true
+	s.count.Add(1)
+	s.all.Add(1)
+	s.mu.Unlock()
+	go c.run()
+}
+
+func (s *Server) remove(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.count.Add(-1)
+	s.ring()
+}
+
+// ring tells Shutdown that something may have ended.
+func (s *Server) ring() {
+	if s.closing.Load() {
+		select {
+		case s.bell <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Shutdown closes the connections that wait for a request, and waits until no other carries one. Upgraded connections are not waited for.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.closing.Store(true)
+	for {
+		busy := 0
+		s.mu.Lock()
+		for c := range s.conns {
+			switch word := c.state.Load(); word & phaseMask {
+			case phaseIdle:
+				busy++
+				c.interrupt(word, phaseExpired)
+			case phaseTunnel, phaseLinger:
+			default:
+				busy++
+			}
+		}
+		s.mu.Unlock()
+		if busy == 0 {
+			return nil
+		}
+		select {
+		case <-s.bell:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Close closes all connections at once, and waits until nothing of them is left.
+func (s *Server) Close() {
+	s.closing.Store(true)
+	s.mu.Lock()
+	s.closed = true
+	for c := range s.conns {
+		c.cutOff()
+	}
+	stop := s.stop
+	s.stop = nil
+	s.mu.Unlock()
+	if stop != nil {
+		close(stop)
+	}
+	s.all.Wait()
+	s.sweeper.Wait()
+	s.pipes.close()
+}
+
+// startSweep starts sweep, once. It is false after Close.
+func (s *Server) startSweep() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	if s.stop == nil {
+		s.stop = make(chan struct{})
+		stop := s.stop
+		s.sweeper.Go(func() { s.sweep(stop) })
+	}
+	return true
+}
+
+// sweepEvery is how often the connections are looked at, if no timeout asks for more.
+const sweepEvery = 200 * time.Millisecond
+
+// sweep sees to everything that has to do with time, for all connections: so an exchange costs no timer, and a connection only says by one
+// store what it does now. One that is found as it was for as long as it may be is ended. One that has been carrying a request since the last
+// look is watched from then on, so that its client's going away is noticed.
+func (s *Server) sweep(stop chan struct{}) {
+	every := sweepEvery
+	for _, d := range [...]time.Duration{s.cfg.HeadTimeout, s.cfg.IdleTimeout} {
+		if d > 0 {
+			every = max(min(every, d/4), time.Millisecond)
+		}
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var all []*conn
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		all = all[:0]
+		s.mu.Lock()
+		for c := range s.conns {
+			all = append(all, c)
+		}
+		s.mu.Unlock()
+		now := time.Now()
+		for _, c := range all {
+			c.look(now)
+		}
+		clear(all)
+	}
+}
+
+// logPanic says that serving a connection has failed by a fault of ours.
+func (s *Server) logPanic(c *conn, v any) {
+	s.cfg.Logger.Error("request ended by a fault of the proxy", "peer", c.peer, "err", fmt.Sprint(v))
+}
