@@ -45,7 +45,10 @@ func cases() []arr.Case {
 
 // TestTable measures in each case which promises are kept: what Losses says, and no more.
 func TestTable(t *testing.T) {
-	for _, c := range cases() {
+	for i, c := range cases() {
+		if testing.Short() && i%4 != 0 {
+			continue
+		}
 		name := string(c.Way)
 		for circumstance, so := range map[string]bool{"Hash": c.Hash, "Sessions": c.Sessions, "Recycled": c.Recycled, "Stopped": c.Stopped, "Meddled": c.Meddled, "TooLong": c.TooLong,
 			"CommitRestartsMembers": c.Facts.CommitRestartsMembers == arr.Yes, "CommitForgetsStates": c.Facts.CommitForgetsStates == arr.Yes} {
