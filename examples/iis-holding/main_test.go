@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"flag"
 	"fmt"
+	"hash"
 	"io"
 	"net"
 	"net/http"
@@ -79,8 +80,8 @@ func (c *crowd) client() *http.Client {
 
 // post sends a body of unknown length, so that nobody can send it again, and checks the receipt.
 func (c *crowd) post(client *http.Client, fresh bool, body io.Reader) error {
-	sum, n := sha256.New(), &count{}
-	r, err := http.NewRequest(http.MethodPost, "http://www.example.test/upload", io.TeeReader(body, io.MultiWriter(sum, n)))
+	sent := &receipt{sum: sha256.New()}
+	r, err := http.NewRequest(http.MethodPost, "http://www.example.test/upload", io.TeeReader(body, sent))
 	if err != nil {
 		return err
 	}
@@ -94,17 +95,30 @@ func (c *crowd) post(client *http.Client, fresh bool, body io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if want := fmt.Sprintf(" %d %x\n", n.n, sum.Sum(nil)); resp.StatusCode != http.StatusOK || !strings.HasSuffix(string(text), want) {
+	if want := sent.text(); resp.StatusCode != http.StatusOK || !strings.HasSuffix(string(text), want) {
 		return fmt.Errorf("answered %s %q", resp.Status, text)
 	}
 	return nil
 }
 
-type count struct{ n int64 }
+// receipt is what the application says of a body. The goroutine that sends one may still be about to end when the answer is there.
+type receipt struct {
+	mu  sync.Mutex
+	n   int64
+	sum hash.Hash
+}
 
-func (c *count) Write(p []byte) (int, error) {
-	c.n += int64(len(p))
-	return len(p), nil
+func (r *receipt) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.n += int64(len(p))
+	return r.sum.Write(p)
+}
+
+func (r *receipt) text() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return fmt.Sprintf(" %d %x\n", r.n, r.sum.Sum(nil))
 }
 
 func (c *crowd) sendForms(ctx context.Context, fresh bool) {
