@@ -63,7 +63,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.link.open(nc, c.tls)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.x.open(c)
-	c.enter(phaseIdle)
+	c.enter(phaseBusy) // until its goroutine waits: sweep must not end a wait that has not begun
 	c.lastTime = time.Now()
 	c.settled = phaseIdle + 2<<phaseBits // the first wait, of a goroutine that is new
 	return c

@@ -1,0 +1,51 @@
+package h1
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// refusing is a Front that ends every exchange at once.
+type refusing struct{}
+
+func (refusing) Forward(x *Exchange)    { x.Abort() }
+func (refusing) Leaving() bool          { return false }
+func (refusing) Sender(net.Addr) Sender { return Sender{} }
+
+// A connection whose goroutine has not run yet, on a busy machine, is left alone by sweep, however often that looks.
+func TestSweepLeavesAConnectionThatHasNotBegun(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer client.Close()
+	nc, err := l.Accept()
+	require.NoError(t, err)
+
+	s := NewServer(Config{HeadTimeout: time.Millisecond, IdleTimeout: time.Hour, Logger: slog.New(slog.DiscardHandler)}, refusing{})
+	defer s.Close()
+	c := newConn(s, nc)
+	for range 3 {
+		c.look(time.Now().Add(time.Minute))
+	}
+	s.conns[c] = true
+	s.count.Add(1)
+	s.all.Add(1)
+	waiting := make(chan struct{})
+	go func() {
+		defer close(waiting)
+		client.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		_, err := client.Read(make([]byte, 1))
+		assert.NotErrorIs(t, err, io.EOF, "it was closed before a request came")
+	}()
+	go c.run()
+	<-waiting
+	assert.Equal(t, 1, s.Conns())
+}
