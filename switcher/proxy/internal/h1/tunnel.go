@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -16,8 +15,21 @@ var noDeadline time.Time
 func statusText(status int) string { return http.StatusText(status) }
 
 // tunnel answers the client with the slot's 101 and carries bytes both ways until both directions have ended. Bytes that came with either
-// head are carried too, and each direction ends by itself.
+// head are carried too, and each direction ends by itself. It gives r back.
 func (x *Exchange) tunnel(u *Upstream, r *Response) (Ending, error) {
+	t, how, err := x.openTunnel(u, r)
+	if t != nil {
+		t.join()
+		x.linger = t.unread && !x.ended()
+	}
+	return how, err
+}
+
+// openTunnel does what comes before the first byte is carried. Where there is nothing to carry the tunnel is nil. It is a function of its own
+// since its frame is large, and a tunnel may be open for hours.
+//
+//go:noinline
+func (x *Exchange) openTunnel(u *Upstream, r *Response) (*tunnel, Ending, error) {
 	defer func() {
 		if r != nil {
 			putResponse(r)
@@ -29,17 +41,17 @@ func (x *Exchange) tunnel(u *Upstream, r *Response) (Ending, error) {
 		asked = x.req.Upgrade(x.head)
 	}
 	if !sameProtocol(asked, got) {
-		return x.verdict(Failed), fmt.Errorf("slot changed to protocol %q, the client asked for %q", got, asked)
+		return nil, x.verdict(Failed), fmt.Errorf("slot changed to protocol %q, the client asked for %q", got, asked)
 	}
 	if x.flags.Or(flagAnswered)&flagCut != 0 {
-		return Cut, nil
+		return nil, Cut, nil
 	}
 	c := x.conn
 	c.stopWatch()
 	c.enter(phaseTunnel)
 	c.srv.ring()
 	if x.flags.Or(flagTunnel)&flagEnded != 0 {
-		return Finished, nil
+		return nil, Finished, nil
 	}
 	x.last = true
 	x.Upgrade()
@@ -49,16 +61,9 @@ func (x *Exchange) tunnel(u *Upstream, r *Response) (Ending, error) {
 	r = nil
 	x.dropHead()
 	if _, err := c.Write(switched); err != nil {
-		return Finished, err
+		return nil, Finished, err
 	}
-	t := &tunnel{client: c.Conn, slot: u.Conn}
-	var both sync.WaitGroup
-	unread := false
-	both.Go(func() { unread = !t.carry(u.Conn, &c.link, &x.In) })
-	t.carry(c.Conn, &u.link, &x.Out)
-	both.Wait()
-	x.linger = unread && !x.ended()
-	return Finished, nil
+	return &tunnel{client: &c.link, slot: &u.link, in: &x.In, out: &x.Out}, Finished, nil
 }
 
 // sameProtocol reports whether the slot chose one of the protocols that the client offered.
@@ -75,47 +80,60 @@ func sameProtocol(asked, got []byte) bool {
 	return len(asked) == len(got) && foldBoth(asked, got)
 }
 
-// tunnel is an upgraded connection: the two that it joins.
-type tunnel struct{ client, slot net.Conn }
+// tunnel is an upgraded connection: the two that it joins. Many are open for hours and idle, so what waits for them waits on small stacks: few
+// calls deep, with small frames.
+type tunnel struct {
+	client, slot *link
+	in, out      *atomic.Int64  // bytes from the client, and to it
+	other        sync.WaitGroup // the direction from client to slot
+	unread       bool           // it left something unread; valid once it has ended
+}
+
+// join carries both directions to their ends.
+func (t *tunnel) join() {
+	t.other.Add(1)
+	go t.upward()
+	t.carry(t.client, t.slot, t.out)
+	t.other.Wait()
+}
+
+func (t *tunnel) upward() {
+	t.unread = !t.carry(t.slot, t.client, t.in)
+	t.other.Done()
+}
 
 // breakOff ends both directions without waiting: closing a TLS connection could.
 func (t *tunnel) breakOff() error {
 	return errors.Join(t.client.SetDeadline(past), t.slot.Close())
 }
 
-// carry copies one direction and reports whether it came to its end, or had to leave something unread. An end is passed on as an end of that
-// direction only, and the other one lives on. A broken source breaks off both. If dst is broken, the other direction finds that by itself,
-// after what is still on its way there.
-func (t *tunnel) carry(dst net.Conn, src *link, count *atomic.Int64) bool {
-	rerr, werr := copyStream(dst, src, count)
-	src.drop()
-	if werr != nil {
-		return false
-	}
-	if rerr != nil {
-		t.breakOff()
-	} else if ok, _ := closeWrite(dst); !ok {
-		t.breakOff() // this kind of connection has no halves
-	}
-	return true
-}
-
-// copyStream copies src to dst up to its end, and says which side failed. While nothing comes it holds no buffer.
-func copyStream(dst net.Conn, src *link, count *atomic.Int64) (rerr, werr error) {
+// carry copies one direction up to its end and reports whether it came to that, or had to leave something unread. An end is passed on as an end
+// of that direction only, and the other one lives on. A broken source breaks off both. If dst is broken, the other direction finds that by
+// itself, after what is still on its way there. While nothing comes it holds no buffer.
+func (t *tunnel) carry(dst, src *link, count *atomic.Int64) bool {
 	for {
 		if p := src.pending(); len(p) > 0 {
 			if _, err := dst.Write(p); err != nil {
-				return nil, err
+				src.drop()
+				return false
 			}
 			count.Add(int64(len(p)))
 			src.large = len(p) == len(src.in.data) // one read filled it: much is coming
 			src.take(len(p))
 		}
 		if err := src.fill(true); err != nil {
-			if err == io.EOF {
-				return nil, nil
-			}
-			return err, nil
+			src.drop()
+			t.pass(dst, err)
+			return true
 		}
+	}
+}
+
+// pass passes the end of one direction on, or breaks off both.
+func (t *tunnel) pass(dst *link, err error) {
+	if err != io.EOF {
+		t.breakOff()
+	} else if ok, _ := closeWrite(dst.Conn); !ok {
+		t.breakOff() // this kind of connection has no halves
 	}
 }
