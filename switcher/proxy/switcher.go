@@ -264,10 +264,10 @@ func (s *Switcher) publish(parts ...route.Part[*h1.Pool]) {
 	s.closeIdle()
 }
 
-// closeIdle closes the idle connections to the generations that take no new work, and lets none be kept: a drained slot has none.
+// closeIdle closes the idle connections to the generations to which nothing leads, and lets none be kept: a drained slot has none.
 func (s *Switcher) closeIdle() {
-	s.table.Each(func(g *generation, part int) {
-		if part == 0 {
+	s.table.Each(func(g *generation, led bool) {
+		if !led {
 			g.Target.SetOpen(false)
 		}
 	})

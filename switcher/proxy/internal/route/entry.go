@@ -16,6 +16,7 @@ type Entry[T any] struct {
 	In, Out atomic.Int64 // body bytes
 	Pass    bool         // it enters although the table is held
 	Held    bool         // set by Enter: it did not enter since the table is held
+	Wish    Wish         // where it wants to go, if the state grants that
 	Cut     func()       // called when the work is to be ended at once; it does not block, and may be called more than once
 
 	gen        *Generation[T]
@@ -25,17 +26,22 @@ type Entry[T any] struct {
 	prev, next *Entry[T] // guarded by shard.mu
 }
 
-// Enter picks a generation, counts e there, and returns it; nil if no slot takes work. From before its return until Leave no count of that
-// generation is without e. While the table is held it returns nil too, and sets e.Held. avoid, which may be nil, is a generation that could not be reached just now; another one is preferred to it.
+// Enter picks a generation, that of e.Wish if the state grants it, counts e there, and returns it; nil if no slot takes work. From before its
+// return until Leave no count of that generation is without e. While the table is held it returns nil too, and sets e.Held. avoid, which may be nil, is a generation that could not be reached just now; another one is preferred to it.
 func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 	for {
 		st := t.state.Load()
 		if e.Held = st.held && !e.Pass; e.Held {
 			return nil
 		}
-		g := st.pick(avoid)
+		var g *Generation[T]
+		if e.Wish.Kind != NoWish {
+			g = st.grant(&e.Wish, avoid)
+		}
 		if g == nil {
-			return nil
+			if g = st.pick(avoid); g == nil {
+				return nil
+			}
 		}
 		if t.hooks != nil && t.hooks.Picked != nil {
 			t.hooks.Picked(g)

@@ -14,14 +14,14 @@ const (
 	Cut            // at once
 )
 
-// Order gives o to all that is in flight in the slot, and, if the slot takes no new work, to what was on its way in. It returns when each
-// piece of work has been told. Set cancels it for the slots that get a part.
+// Order gives o to all that is in flight in the slot, and, if nothing leads there any more, to what was on its way in. It returns when each
+// piece of work has been told. Set cancels it for the slots that get a part, Preview for the one that is previewed.
 func (t *Table[T]) Order(name string, o Order) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s, st := t.slots[name], t.state.Load()
 	for _, g := range s.gens {
-		if st.part(g) == 0 {
+		if !st.leads(g) {
 			g.order.Store(uint32(o))
 		}
 		g.each(func(e *Entry[T]) { e.obey(o) })

@@ -13,6 +13,9 @@ type state[T any] struct {
 	picks []*Generation[T] // pickCount of them, in the order in which they are handed out; empty if only is set, or nothing takes work
 	next  *ticket
 	held  bool // only entries that Pass may enter
+
+	keeping   []*Generation[T] // without a part: sessions that began in them are led there
+	previewed []*Generation[T] // with a part or without: previews are led there
 }
 
 // ticket hands out the places in state.picks. It has cache lines of its own.

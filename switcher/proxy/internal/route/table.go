@@ -12,6 +12,8 @@
 //   - Counters belong to a generation (slot, release, address, start) and are never reset; they only grow.
 //   - A request leaves on the shard on which it entered.
 //   - Whoever wants another slot, for a redial, goes through Enter again. Nothing remembers a pick.
+//   - A wish, of a session or a preview, is granted by the same value, and so it ends with it: a generation to which nothing leads any more, as
+//     after Seal, is entered by nobody, whatever it wishes.
 package route
 
 import (
@@ -48,6 +50,7 @@ type Table[T any] struct {
 	slots  map[string]*slot[T]
 	hooks  *Hooks[T] // nil but in tests
 	shards int       // per generation, a power of two
+	keeps  bool      // KeepSessions was called
 }
 
 // Hooks let tests stop a request at the two places where a careless table loses it, and see it enter.
@@ -62,9 +65,11 @@ func (t *Table[T]) SetHooks(h Hooks[T]) { t.hooks = &h }
 
 // slot is what the table knows of one slot. Its fields are guarded by Table.mu.
 type slot[T any] struct {
-	gens   []*Generation[T] // oldest first; the last one is the known one
-	sealed bool
-	watch  watch
+	gens      []*Generation[T] // oldest first; the last one is the known one
+	sealed    bool             // by Seal; a preview leads to it all the same
+	letGo     bool             // it keeps no sessions
+	previewed bool
+	watch     watch
 }
 
 // New returns a table of the slots named, none of which takes work.
@@ -84,8 +89,8 @@ func (t *Table[T]) Has(name string) bool {
 }
 
 // Generation returns the known generation of k.Slot if k is the same, else a new one with the target that makeTarget returns. The slot must
-// exist. Earlier generations stay counted as long as work is left in them; one that has none and that no state leads to is forgotten as a
-// whole, its counters untouched.
+// exist. Earlier generations stay counted as long as work is left in them; one that has none and that nothing leads to is forgotten as a
+// whole, its counters untouched. Sessions and previews lead to an earlier one until the next state is published.
 func (t *Table[T]) Generation(k Key, makeTarget func() T) *Generation[T] {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -94,14 +99,14 @@ func (t *Table[T]) Generation(k Key, makeTarget func() T) *Generation[T] {
 		return s.gens[n-1]
 	}
 	live := t.state.Load()
-	s.gens = slices.DeleteFunc(slices.Clone(s.gens), func(g *Generation[T]) bool { return live.part(g) == 0 && g.count().total() == 0 })
+	s.gens = slices.DeleteFunc(slices.Clone(s.gens), func(g *Generation[T]) bool { return !live.leads(g) && g.count().total() == 0 })
 	g := newGeneration(k, makeTarget(), &s.watch, t.shards)
 	s.gens = append(s.gens, g)
 	return g
 }
 
-// Set publishes a state in which each generation named has its part and nothing else leads anywhere. Parts of 0 are left out. At return no
-// request that begins afterwards enters another generation. A slot that gets a part is no longer sealed, and orders given to it are
+// Set publishes a state in which each generation named has its part and nothing else leads anywhere, except wishes that others grant: see
+// KeepSessions and Preview. Parts of 0 are left out. At return no other request that begins afterwards enters another generation. A slot that gets a part is no longer sealed, and orders given to it are
 // cancelled. No parts: no slot takes work.
 func (t *Table[T]) Set(parts ...Part[T]) {
 	t.mu.Lock()
@@ -109,7 +114,7 @@ func (t *Table[T]) Set(parts ...Part[T]) {
 	parts = slices.DeleteFunc(slices.Clone(parts), func(p Part[T]) bool { return p.Part <= 0 })
 	for _, p := range parts {
 		s := t.slots[p.Gen.Key.Slot]
-		s.sealed = false
+		s.sealed, s.letGo = false, false
 		for _, g := range s.gens {
 			g.cancelOrders()
 		}
@@ -121,6 +126,7 @@ func (t *Table[T]) Set(parts ...Part[T]) {
 func (t *Table[T]) publish(parts []Part[T]) {
 	st := newState(parts)
 	st.held = t.state.Load().held
+	t.bind(st)
 	t.state.Store(st)
 }
 
@@ -134,17 +140,17 @@ func (t *Table[T]) SetHeld(held bool) {
 	t.state.Store(&st)
 }
 
-// Seal publishes a state in which nothing leads to the slot; the others keep their ratio. From its return on no request enters the slot, so
+// Seal publishes a state in which nothing leads to the slot, no part, no session and no preview; the others keep their ratio. From its return on no request enters the slot, so
 // that a count of zero stays zero (but see Count).
 func (t *Table[T]) Seal(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.slots[name].sealed = true
+	t.slots[name].sealed, t.slots[name].previewed = true, false
 	left := slices.DeleteFunc(slices.Clone(t.state.Load().parts), func(p Part[T]) bool { return p.Gen.Key.Slot == name })
 	t.publish(scale(left))
 }
 
-// Sealed reports whether the slot was sealed and has got no part since.
+// Sealed reports whether the slot was sealed and has got no part since. It may have got a preview.
 func (t *Table[T]) Sealed(name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -161,8 +167,8 @@ func (t *Table[T]) Generations(name string) []*Generation[T] {
 	return t.slots[name].gens // replaced, never changed in place, when it shrinks; appended to otherwise
 }
 
-// Each calls f for all generations of all slots, with the part of each in the state.
-func (t *Table[T]) Each(f func(g *Generation[T], part int)) {
+// Each calls f for all generations of all slots, and says whether anything leads there.
+func (t *Table[T]) Each(f func(g *Generation[T], led bool)) {
 	t.mu.Lock()
 	st := t.state.Load()
 	var all []*Generation[T]
@@ -171,6 +177,6 @@ func (t *Table[T]) Each(f func(g *Generation[T], part int)) {
 	}
 	t.mu.Unlock()
 	for _, g := range all {
-		f(g, st.part(g))
+		f(g, st.leads(g))
 	}
 }
