@@ -79,7 +79,7 @@ func (x *exchange) copyHead(resp *http.Response) {
 
 // closing reports whether the client is to open another connection for its next request.
 func (x *exchange) closing() bool {
-	if x.s.leaving.Load() || x.Order() == route.HandOver {
+	if x.s.door.Leaving() || x.Order() == route.HandOver {
 		return true
 	}
 	if x.r.ContentLength == 0 {
@@ -166,7 +166,7 @@ func (s *Switcher) endGently(w http.ResponseWriter, r *http.Request, status int,
 		buf.Write(trailer(nil))
 		buf.Flush()
 	}
-	s.loose.linger(conn)
+	s.door.loose.linger(conn)
 	return true
 }
 
@@ -178,7 +178,7 @@ func (x *exchange) End(how h1.Ending) {
 		x.s.endGently(x.w, x.r, x.status, true)
 	case h1.Finished:
 		if x.linger {
-			x.s.loose.linger(x.client)
+			x.s.door.loose.linger(x.client)
 		} else {
 			x.client.Close()
 		}
@@ -208,7 +208,7 @@ func (x *exchange) Fail(status int, text string, retryAfter int, last bool) {
 		h.Set("Retry-After", strconv.Itoa(retryAfter))
 	}
 	whole := x.bodyWhole() && !x.brokeOff
-	if last || !whole || x.s.leaving.Load() {
+	if last || !whole || x.s.door.Leaving() {
 		h.Set("Connection", "close")
 	}
 	x.w.WriteHeader(status)

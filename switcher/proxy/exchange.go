@@ -104,7 +104,7 @@ func (x *exchange) Attempt(gen *generation, fresh bool) (how h1.Ending, err erro
 		x.conn.free()
 	}()
 
-	if err := writeRequest(x.conn.bw, x.r, x.s.forwardedOf(x.r), x.upgrade, x.expect); err != nil && !x.conn.answers() {
+	if err := writeRequest(x.conn.bw, x.r, x.s.door.forwardedBy(x.r.RemoteAddr), x.upgrade, x.expect); err != nil && !x.conn.answers() {
 		return x.unanswered(fresh), err
 	}
 	if x.r.ContentLength != 0 {

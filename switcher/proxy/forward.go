@@ -59,9 +59,6 @@ func (s *Switcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.forward(x)
 }
 
-// Forward is called by the HTTP/1.1 server for each request.
-func (f front) Forward(x *h1.Exchange) { f.s.forward(x) }
-
 // forward carries a request to its end.
 func (s *Switcher) forward(g guest) {
 	var unreachable *generation

@@ -85,16 +85,14 @@ type forwarded struct {
 	ip      string
 }
 
-func (s *Switcher) forwardedOf(r *http.Request) forwarded { return s.forwardedBy(r.RemoteAddr) }
-
-// forwardedBy is forwardedOf for the peer with that address.
-func (s *Switcher) forwardedBy(peer string) forwarded {
+// forwardedBy says it of a peer with that address.
+func (d *door) forwardedBy(peer string) forwarded {
 	host, _, err := net.SplitHostPort(peer)
 	if err != nil {
 		return forwarded{} // a Unix socket, or a test's invention: nobody that could be named
 	}
 	f := forwarded{ip: host}
-	if len(s.cfg.TrustedPeers) == 0 {
+	if len(d.cfg.trusted) == 0 {
 		return f
 	}
 	a, err := netip.ParseAddr(host)
@@ -102,7 +100,7 @@ func (s *Switcher) forwardedBy(peer string) forwarded {
 		return f
 	}
 	a = a.Unmap().WithZone("")
-	for _, n := range s.cfg.TrustedPeers {
+	for _, n := range d.cfg.trusted {
 		if n.Contains(a) {
 			f.trusted = true
 		}

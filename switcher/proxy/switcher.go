@@ -15,18 +15,17 @@ import (
 
 // Switcher is the embedded proxy. It is an http.Handler, or a server of its own by Serve.
 type Switcher struct {
-	cfg     Config
-	table   *route.Table[*h1.Pool]
-	busy    chan struct{} // held by the one who changes the table; a channel, since waiting for it ends with a context
-	store   store
-	known   atomic.Pointer[state] // what was put in force last; changed by the one who holds busy
-	doubt   doubt
-	holds   holds
-	server  *h1.Server
-	doors   doors
-	loose   looseConns
-	leaving atomic.Bool // Shutdown or Close has begun
-	stats   struct{ failed, refused, retried, cut atomic.Int64 }
+	cfg    Config
+	table  *route.Table[*h1.Pool]
+	busy   chan struct{} // held by the one who changes the table; a channel, since waiting for it ends with a context
+	store  store
+	known  atomic.Pointer[state] // what was put in force last; changed by the one who holds busy
+	doubt  doubt
+	holds  holds
+	door   *door
+	closed atomic.Bool // Close has begun
+	pools  *h1.PoolConfig
+	stats  struct{ failed, refused, retried, cut atomic.Int64 }
 }
 
 var ( // what this backend can do
@@ -55,7 +54,9 @@ func newOn(cfg Config, d disk) (*Switcher, error) {
 		names = append(names, name)
 	}
 	s := &Switcher{cfg: cfg, table: route.New[*h1.Pool](names...), busy: make(chan struct{}, 1)}
-	s.server = s.newServer()
+	s.pools = h1.NewPoolConfig(h1.PoolConfig{Dial: cfg.Dial, DialTimeout: cfg.DialTimeout, ReuseBefore: cfg.ReuseBefore, MarkAs: cfg.ReleaseHeader})
+	s.door = newDoor(doorConfig{headTimeout: cfg.HeadTimeout, idleTimeout: cfg.IdleTimeout, farewell: cfg.Farewell, trusted: cfg.TrustedPeers, logger: cfg.Logger,
+		forward: func(x *h1.Exchange) { s.forward(x) }, handler: s})
 	if err := s.restore(d); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
@@ -81,7 +82,7 @@ func (s *Switcher) Weights(ctx context.Context) (map[string]int, error) {
 	for _, p := range s.table.Parts() {
 		w[p.Gen.Key.Slot] = p.Part
 	}
-	if s.doors.isClosed() { // asked last: that nothing takes work now was decided by nobody
+	if s.closed.Load() { // asked last: that nothing takes work now was decided by nobody
 		return nil, fmt.Errorf("proxy: weights: %w", http.ErrServerClosed)
 	}
 	return w, nil
@@ -252,7 +253,7 @@ func (s *Switcher) keyOf(ctx context.Context, sl abswap.Slot) (route.Key, error)
 }
 
 func (s *Switcher) generation(k route.Key) *generation {
-	return s.table.Generation(k, func() *h1.Pool { return h1.NewPool(k.Address, mark(k), s.cfg.Dial, s.cfg.DialTimeout) })
+	return s.table.Generation(k, func() *h1.Pool { return h1.NewPool(s.pools, k.Address, mark(k)) })
 }
 
 // publish puts the parts in force. Connections may be kept before the first request can come, and none are kept when the last one has gone.
@@ -284,7 +285,7 @@ func (s *Switcher) lock(ctx context.Context, what string) error {
 		s.unlock()
 		return err
 	}
-	if s.doors.isClosed() {
+	if s.closed.Load() {
 		s.unlock()
 		return fmt.Errorf("proxy: %s: %w", what, http.ErrServerClosed)
 	}

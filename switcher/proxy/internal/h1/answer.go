@@ -16,7 +16,7 @@ func (x *Exchange) answer(u *Upstream, r *Response) (how Ending, keep bool, err 
 	}
 	x.refused = x.refused || !x.begun
 	body := responseBody(r, x.facts.Head)
-	style := Style{Minor: x.facts.Minor, Mark: x.conn.srv.mark, MarkAs: x.conn.srv.cfg.Mark, Marked: x.gen.Target.Mark}
+	style := Style{Minor: x.facts.Minor, Mark: x.gen.Target.cfg.mark, MarkAs: x.gen.Target.cfg.MarkAs, Marked: x.gen.Target.Mark}
 	endless := body.framing == chunked || body.framing == toTheEnd
 	if style.Minor > 0 {
 		style.Chunked = endless

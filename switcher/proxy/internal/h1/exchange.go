@@ -232,7 +232,7 @@ func (x *Exchange) connect(fresh bool) (u *Upstream, kept bool, err error) {
 	if !fresh {
 		within := time.Duration(-1)
 		if !x.facts.Idempotent || x.facts.Length != 0 {
-			within = x.conn.srv.cfg.ReuseBefore
+			within = pool.cfg.ReuseBefore
 		}
 		if u := pool.take(within, x.shard, false); u != nil {
 			x.attach(u)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/bits"
 	"net"
+	"net/http"
 	"runtime"
 	"sync"
 	"time"
@@ -19,9 +20,24 @@ type Pool struct {
 	Addr string
 	Mark string // tells the generation to clients
 
-	dial   func(ctx context.Context, network, address string) (net.Conn, error)
-	limit  time.Duration // of dial; 0: none
+	cfg    *PoolConfig
 	shards []poolShard
+}
+
+// PoolConfig is what the pools of one site have in common. It is made by NewPoolConfig.
+type PoolConfig struct {
+	Dial        func(ctx context.Context, network, address string) (net.Conn, error)
+	DialTimeout time.Duration // 0: none
+	ReuseBefore time.Duration // how long a connection may have been idle to carry what cannot be repeated
+	MarkAs      string        // the field that tells a Pool's Mark to clients; "": none
+
+	mark string // MarkAs in canonical writing
+}
+
+// NewPoolConfig completes c.
+func NewPoolConfig(c PoolConfig) *PoolConfig {
+	c.mark = http.CanonicalHeaderKey(c.MarkAs)
+	return &c
 }
 
 // Generation and Entry are those of package route, for slots that are reached through a Pool.
@@ -45,10 +61,10 @@ type Upstream struct {
 	idleFrom time.Time // when it was put back
 }
 
-// NewPool returns a Pool that keeps no connection until SetOpen. limit bounds a dial; 0: nothing does.
-func NewPool(addr, mark string, dial func(ctx context.Context, network, address string) (net.Conn, error), limit time.Duration) *Pool {
+// NewPool returns a Pool that keeps no connection until SetOpen.
+func NewPool(cfg *PoolConfig, addr, mark string) *Pool {
 	n := min(max(1<<bits.Len(uint(2*runtime.GOMAXPROCS(0)-1)), 4), 64)
-	return &Pool{Addr: addr, Mark: mark, dial: dial, limit: limit, shards: make([]poolShard, n)}
+	return &Pool{Addr: addr, Mark: mark, cfg: cfg, shards: make([]poolShard, n)}
 }
 
 // SetOpen says whether connections may be kept. At return of SetOpen(false) no idle one is left, and none will be.
@@ -177,12 +193,12 @@ func (s *poolShard) keep(u *Upstream) {
 
 // Connect dials a fresh connection.
 func (p *Pool) Connect(ctx context.Context) (*Upstream, error) {
-	if p.limit > 0 {
+	if p.cfg.DialTimeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, p.limit)
+		ctx, cancel = context.WithTimeout(ctx, p.cfg.DialTimeout)
 		defer cancel()
 	}
-	nc, err := p.dial(ctx, "tcp", p.Addr)
+	nc, err := p.cfg.Dial(ctx, "tcp", p.Addr)
 	if err != nil {
 		return nil, err
 	}

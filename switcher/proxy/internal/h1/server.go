@@ -29,8 +29,6 @@ type Front interface {
 type Config struct {
 	HeadTimeout time.Duration // from the first byte of a request's head to its last; TLS handshakes too
 	IdleTimeout time.Duration // of a connection without a request
-	ReuseBefore time.Duration // how long a connection to a slot may have been idle to carry what cannot be repeated
-	Mark        string        // the field that tells a Pool's Mark to clients; "": none
 	Logger      *slog.Logger
 }
 
@@ -38,7 +36,6 @@ type Config struct {
 type Server struct {
 	cfg   Config
 	front Front
-	mark  string // cfg.Mark in canonical writing
 
 	closing atomic.Bool // no connection waits for another request any more
 	count   atomic.Int64
@@ -56,7 +53,7 @@ type Server struct {
 
 // NewServer returns a Server that gives its requests to front.
 func NewServer(cfg Config, front Front) *Server {
-	return &Server{cfg: cfg, front: front, mark: http.CanonicalHeaderKey(cfg.Mark), conns: map[*conn]bool{}, bell: make(chan struct{}, 1)}
+	return &Server{cfg: cfg, front: front, conns: map[*conn]bool{}, bell: make(chan struct{}, 1)}
 }
 
 // Conns returns how many connections there are.

@@ -55,7 +55,7 @@ func (x *Exchange) openTunnel(u *Upstream, r *Response) (*tunnel, Ending, error)
 	}
 	x.last = true
 	x.Upgrade()
-	switched := r.Append(nil, u.pending(), Style{Minor: 1, Mark: c.srv.mark, MarkAs: c.srv.cfg.Mark, Marked: x.gen.Target.Mark, Protocol: got})
+	switched := r.Append(nil, u.pending(), Style{Minor: 1, Mark: x.gen.Target.cfg.mark, MarkAs: x.gen.Target.cfg.MarkAs, Marked: x.gen.Target.Mark, Protocol: got})
 	u.take(r.Len())
 	putResponse(r)
 	r = nil
