@@ -27,6 +27,9 @@ const (
 	phaseBits    = 4
 )
 
+// firstWait is the word of a connection's first wait.
+const firstWait = phaseIdle + 2<<phaseBits
+
 // movedBy is how many changes of state lie between an idle connection's wait and the same wait on its next goroutine: the end of the first,
 // its being taken back, and the second.
 const movedBy = 3
@@ -65,7 +68,6 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.x.open(c)
 	c.enter(phaseBusy) // until its goroutine waits: sweep must not end a wait that has not begun
 	c.lastTime = time.Now()
-	c.settled = phaseIdle + 2<<phaseBits // the first wait, of a goroutine that is new
 	return c
 }
 
@@ -77,7 +79,7 @@ func (c *conn) enter(phase uint64) (word uint64) {
 	return word
 }
 
-// run is the goroutine of the connection. One that has carried requests has a larger stack than it takes to wait, and keeps it: where the
+// run is the goroutine of the connection, until it moves or ends. One that has carried requests has a larger stack than it takes to wait, and keeps it: where the
 // connection is idle for a while, another one takes over.
 func (c *conn) run() {
 	if c.serve() {

@@ -4,6 +4,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,4 +50,34 @@ func TestSweepLeavesAConnectionThatHasNotBegun(t *testing.T) {
 	go c.run()
 	<-waiting
 	assert.Equal(t, 1, s.Conns())
+}
+
+// A goroutine whose connection has ended serves the next one; not more of them wait than it pays; Close ends those that do.
+func TestWorkersServeAgain(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := NewServer(Config{Logger: slog.New(slog.DiscardHandler)}, refusing{})
+	var serving sync.WaitGroup
+	serving.Go(func() { s.Serve(l) })
+	most := int32(keptWorkers * runtime.GOMAXPROCS(0))
+	open := make([]net.Conn, most+20)
+	for round := range 3 {
+		for i := range open {
+			open[i], err = net.Dial("tcp", l.Addr().String())
+			require.NoError(t, err)
+		}
+		require.Eventually(t, func() bool { return s.Conns() == len(open) }, 20*time.Second, time.Millisecond)
+		if round > 0 {
+			assert.Less(t, s.waiting.Load(), most, "those that waited serve")
+		}
+		for _, c := range open {
+			c.Close()
+		}
+		require.Eventually(t, func() bool { return s.Conns() == 0 && s.waiting.Load() == most }, 20*time.Second, time.Millisecond)
+	}
+	l.Close()
+	serving.Wait()
+	s.Close()
+	assert.Zero(t, s.waiting.Load())
+	s.Close()
 }

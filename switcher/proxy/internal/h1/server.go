@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -44,6 +45,10 @@ type Server struct {
 	all     sync.WaitGroup
 	pipes   pipes
 
+	hands   chan *conn   // to a goroutine that waits for a connection
+	waiting atomic.Int32 // how many do, or are about to
+	workers sync.WaitGroup
+
 	mu      sync.Mutex
 	closed  bool
 	conns   map[*conn]bool
@@ -53,7 +58,7 @@ type Server struct {
 
 // NewServer returns a Server that gives its requests to front.
 func NewServer(cfg Config, front Front) *Server {
-	return &Server{cfg: cfg, front: front, conns: map[*conn]bool{}, bell: make(chan struct{}, 1)}
+	return &Server{cfg: cfg, front: front, conns: map[*conn]bool{}, bell: make(chan struct{}, 1), hands: make(chan *conn)}
 }
 
 // Conns returns how many connections there are.
@@ -119,8 +124,32 @@ func (s *Server) add(nc net.Conn) {
 	s.conns[c] = true
 	s.count.Add(1)
 	s.all.Add(1)
+	select {
+	case s.hands <- c:
+	default:
+		c.settled = firstWait // on a new stack
+		s.workers.Add(1)
+		go s.work(c)
+	}
 	s.mu.Unlock()
-	go c.run()
+}
+
+// keptWorkers is for how many processors' worth of goroutines it pays to wait for another connection once theirs has ended.
+const keptWorkers = 16
+
+// work serves c, and then others, as long as not too many goroutines wait for one. Where clients make a connection for each request it costs
+// less to wake one, whose stack has grown to what it takes, than to make one.
+func (s *Server) work(c *conn) {
+	defer s.workers.Done()
+	for ok := true; ok; {
+		c.run()
+		if s.waiting.Add(1) > keptWorkers*int32(runtime.GOMAXPROCS(0)) {
+			s.waiting.Add(-1)
+			return
+		}
+		c, ok = <-s.hands
+		s.waiting.Add(-1)
+	}
 }
 
 func (s *Server) remove(c *conn) {
@@ -173,7 +202,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Close() {
 	s.closing.Store(true)
 	s.mu.Lock()
-	s.closed = true
+	if !s.closed {
+		s.closed = true
+		close(s.hands)
+	}
 	for c := range s.conns {
 		c.cutOff()
 	}
@@ -184,6 +216,7 @@ func (s *Server) Close() {
 		close(stop)
 	}
 	s.all.Wait()
+	s.workers.Wait()
 	s.sweeper.Wait()
 	s.pipes.close()
 }
