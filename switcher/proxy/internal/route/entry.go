@@ -1,7 +1,6 @@
 package route
 
 import (
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 )
@@ -16,6 +15,7 @@ type Entry[T any] struct {
 	In, Out atomic.Int64 // body bytes
 	Pass    bool         // it enters although the table is held
 	Held    bool         // set by Enter: it did not enter since the table is held
+	Away    bool         // set by Enter: it did not enter since the table is away
 	Wish    Wish         // where it wants to go, if the state grants that
 	Cut     func()       // called when the work is to be ended at once; it does not block, and may be called more than once
 
@@ -31,7 +31,7 @@ type Entry[T any] struct {
 func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 	for {
 		st := t.state.Load()
-		if e.Held = st.held && !e.Pass; e.Held {
+		if e.Held, e.Away = false, false; st.shut != 0 && e.shutOut(st.shut) {
 			return nil
 		}
 		var g *Generation[T]
@@ -46,7 +46,7 @@ func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 		if t.hooks != nil && t.hooks.Picked != nil {
 			t.hooks.Picked(g)
 		}
-		sh := &g.shards[rand.Uint32()&uint32(len(g.shards)-1)]
+		sh := g.shards.any()
 		sh.entered.Add(1)
 		if t.hooks != nil && t.hooks.Counted != nil {
 			t.hooks.Counted(g)
@@ -93,7 +93,10 @@ func (e *Entry[T]) Order() Order { return Order(e.order.Load()) }
 
 func (e *Entry[T]) link() {
 	sh := e.shard
-	sh.mu.Lock()
+	if !sh.mu.TryLock() {
+		e.gen.shards.grow()
+		sh.mu.Lock()
+	}
 	e.prev, e.next = nil, sh.first
 	if sh.first != nil {
 		sh.first.prev = e

@@ -1,12 +1,6 @@
 package route
 
-import (
-	"math/bits"
-	"runtime"
-	"sync"
-	"sync/atomic"
-	"unsafe"
-)
+import "sync/atomic"
 
 // Generation is one life of one slot: what was started at one time, at one address, with one release. It has its own counters, which begin at
 // zero and are never reset.
@@ -16,33 +10,13 @@ type Generation[T any] struct {
 
 	watch  *watch
 	order  atomic.Uint32 // Order for those that were on their way in when it was given
-	shards []shard[T]
-}
-
-// shard is a part of a generation's counters that few requests at a time touch. Entered and left only grow, so that adding them up while they
-// change has a meaning; see Generation.count.
-type shard[T any] struct {
-	shardState[T]
-	_ [128 - unsafe.Sizeof(shardState[struct{}]{})%128]byte // no cache line is shared, nor a pair of them that is fetched together
-}
-
-type shardState[T any] struct {
-	entered  atomic.Uint64
-	left     atomic.Uint64
-	upgraded atomic.Uint64 // of those that entered: left HTTP
-	upgrLeft atomic.Uint64 // of those upgraded: left
-	mu       sync.Mutex    // guards the list
-	first    *Entry[T]
+	shards shards[T]
 }
 
 func newGeneration[T any](k Key, target T, w *watch, shards int) *Generation[T] {
-	return &Generation[T]{Key: k, Target: target, watch: w, shards: make([]shard[T], shards)}
-}
-
-// shardCount is so large that requests on all cores seldom meet: four per core, as a power of two, 8 to 128.
-func shardCount() int {
-	n := 4 * runtime.GOMAXPROCS(0)
-	return min(max(1<<bits.Len(uint(n-1)), 8), 128)
+	g := &Generation[T]{Key: k, Target: target, watch: w}
+	g.shards.init(shards)
+	return g
 }
 
 // Count is what is in flight in a generation or in a slot.
@@ -62,13 +36,13 @@ func (g *Generation[T]) Count() Count { return g.count() }
 // only a request that picked before the change and has not yet looked again can come, and it goes at once.
 func (g *Generation[T]) count() Count {
 	var left, upLeft, entered, upgraded uint64
-	for i := range g.shards {
-		left += g.shards[i].left.Load()
-		upLeft += g.shards[i].upgrLeft.Load()
+	for _, sh := range *g.shards.all.Load() {
+		left += sh.left.Load()
+		upLeft += sh.upgrLeft.Load()
 	}
-	for i := range g.shards {
-		upgraded += g.shards[i].upgraded.Load()
-		entered += g.shards[i].entered.Load()
+	for _, sh := range *g.shards.all.Load() { // loaded again: every arrival before t was on one that was there at t
+		upgraded += sh.upgraded.Load()
+		entered += sh.entered.Load()
 	}
 	all, up := int(entered-left), int(upgraded-upLeft)
 	// What is upgraded is part of what entered; read at different moments the parts may not fit, and the larger sum is told.

@@ -35,8 +35,7 @@ func (g *Generation[T]) cancelOrders() {
 }
 
 func (g *Generation[T]) each(f func(*Entry[T])) {
-	for i := range g.shards {
-		sh := &g.shards[i]
+	for _, sh := range *g.shards.all.Load() {
 		sh.mu.Lock()
 		for e := sh.first; e != nil; e = e.next {
 			f(e)

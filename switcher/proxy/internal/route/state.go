@@ -12,7 +12,7 @@ type state[T any] struct {
 	only  *Generation[T]   // the one that has all; nil: see picks
 	picks []*Generation[T] // pickCount of them, in the order in which they are handed out; empty if only is set, or nothing takes work
 	next  *ticket
-	held  bool // only entries that Pass may enter
+	shut  shut // 0: entries may enter
 
 	keeping   []*Generation[T] // without a part: sessions that began in them are led there
 	previewed []*Generation[T] // with a part or without: previews are led there

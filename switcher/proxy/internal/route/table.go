@@ -122,22 +122,12 @@ func (t *Table[T]) Set(parts ...Part[T]) {
 	t.publish(parts)
 }
 
-// publish puts a new state in force, which is held if the last one was; t.mu is held.
+// publish puts a new state in force, as shut as the last one was; t.mu is held.
 func (t *Table[T]) publish(parts []Part[T]) {
 	st := newState(parts)
-	st.held = t.state.Load().held
+	st.shut = t.state.Load().shut
 	t.bind(st)
 	t.state.Store(st)
-}
-
-// SetHeld publishes the state anew, so that nothing enters any generation, or so that it may again. At return of SetHeld(true) no entry that
-// does not Pass enters, also none that had picked before. What has entered is not touched.
-func (t *Table[T]) SetHeld(held bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	st := *t.state.Load()
-	st.held = held
-	t.state.Store(&st)
 }
 
 // Seal publishes a state in which nothing leads to the slot, no part, no session and no preview; the others keep their ratio. From its return on no request enters the slot, so

@@ -19,6 +19,7 @@ type (
 	gen   = route.Generation[string]
 	entry = route.Entry[string]
 	part  = route.Part[string]
+	hooks = route.Hooks[string]
 )
 
 func newTable() (t *table, blue, green *gen) {
@@ -176,6 +177,7 @@ func TestB2CountsEndAtZero(t *testing.T) {
 // reads: a sum over shards that reads each shard once would sometimes miss both.
 func TestZeroIsTrueWhileOthersEnter(t *testing.T) {
 	tab, blue, _ := newTable()
+	blue.Grow()
 	tab.Set(part{blue, 100})
 	var e [2]entry
 	tab.Enter(&e[0], nil)
@@ -326,6 +328,7 @@ func BenchmarkEnterLeave(b *testing.B) {
 
 func BenchmarkCount(b *testing.B) {
 	tab, blue, _ := newTable()
+	blue.Grow()
 	tab.Set(part{blue, 100})
 	for b.Loop() {
 		tab.Count("blue")
