@@ -67,27 +67,29 @@ func (r *run) preparing(ctx context.Context) verdict {
 	o.Sessions = false
 	switch r.s.Occupied {
 	case OccupiedRefuse:
-		o.AtDeadline, o.Deadline, o.Timeout = LeaveUp, time.Time{}, time.Millisecond
-		began := time.Now()
+		o.AtDeadline, o.Deadline, o.Timeout, o.finish = LeaveUp, time.Time{}, time.Millisecond, true
 		if l, err := r.load(ctx, to); err == nil && l.Evidence == EvidenceApproximate && l.Total() == 0 {
-			// Such a zero takes its time to prove, and more of it where a reading is slow.
-			o.Timeout = 2*orDefault(o.Quiet, 5*time.Second) + time.Second + 2*leastReadings*time.Since(began)
+			o.Timeout = 2*orDefault(o.Quiet, 5*time.Second) + time.Second // such a zero takes its time to prove, and may be broken once
 		}
 	case OccupiedCut:
 		o.AtDeadline, o.Deadline, o.Timeout = CutOff, time.Time{}, time.Millisecond
 	}
-	res, err := r.drain(ctx, to, o)
-	if err != nil {
-		return verdict{result: ResultFailed, err: fmt.Errorf("slot %q: %w: %w", to.Name(), ErrSlotOccupied, err), drain: &res}
+	for try := 1; ; try++ {
+		res, err := r.drain(ctx, to, o)
+		if err != nil {
+			return verdict{result: ResultFailed, err: fmt.Errorf("slot %q: %w: %w", to.Name(), ErrSlotOccupied, err), drain: &res}
+		}
+		note, err := r.retire(ctx, to)
+		switch {
+		case errors.Is(err, errHasWork) && try < retireTries: // a health test, say, that is there for a moment
+			continue
+		case errors.Is(err, errMovedThere):
+			return moved("%v", err)
+		case err != nil:
+			return failed(err)
+		}
+		return verdict{result: ResultOK, note: note}
 	}
-	note, err := r.retire(ctx, to)
-	switch {
-	case errors.Is(err, errMovedThere):
-		return moved("%v", err)
-	case err != nil:
-		return failed(err)
-	}
-	return verdict{result: ResultOK, note: note}
 }
 
 func (r *run) installing(ctx context.Context) verdict {

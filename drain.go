@@ -142,6 +142,8 @@ type DrainOptions struct {
 	Poll       time.Duration // between readings; 0: from 250ms, rising to 2s
 	Sessions   bool          // wait for sessions too; needs a SessionDrainer
 	OnLoad     func(Load)    // told of every reading, on the caller's goroutine; nil: nobody
+
+	finish bool // the deadline does not break off a run of zeros: how long the readings take is nobody's fault
 }
 
 // DrainResult tells how a drain ended.

@@ -73,7 +73,7 @@ func (w *drainWait) run(ctx context.Context) error {
 		if drained, err := w.read(ctx); drained || err != nil {
 			return err
 		}
-		if !w.deadline.IsZero() && !time.Now().Before(w.deadline) {
+		if !w.deadline.IsZero() && !time.Now().Before(w.deadline) && !(w.o.finish && w.zeros > 0) {
 			if err := w.atDeadline(ctx); err != nil {
 				return err
 			}
@@ -177,7 +177,7 @@ func (w *drainWait) pause(ctx context.Context, d time.Duration, told <-chan stru
 	if !w.zeroSince.IsZero() { // an approximate zero: look often enough to see it broken
 		d = min(d, max(w.quiet()/leastReadings, time.Millisecond))
 	}
-	if !w.deadline.IsZero() {
+	if !w.deadline.IsZero() && !(w.o.finish && w.zeros > 0) {
 		d = min(d, time.Until(w.deadline))
 	}
 	t := time.NewTimer(d)

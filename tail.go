@@ -17,7 +17,10 @@ var (
 	errHasWork    = errors.New("it still has work")
 )
 
-const stopTries = 3 // of one Stop, each after a look at what the one before gave
+const (
+	stopTries   = 3 // of one Stop, each after a look at what the one before gave
+	retireTries = 3 // of a slot that was drained and shows work at the last look before its stop
+)
 
 // leave is the verdict that rests the swap in its tail.
 func leave(err error) verdict { return verdict{result: ResultLeft, err: err} }

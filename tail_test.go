@@ -253,6 +253,81 @@ func TestOccupiedRefuseWaitsForSlowReadings(t *testing.T) {
 	})
 }
 
+// slower takes longer for each reading than for the one before, and its zeros are approximate.
+type slower struct {
+	abswap.Drainer
+	takes *time.Duration
+}
+
+func (d slower) InFlight(ctx context.Context, s abswap.Slot) (abswap.Load, error) {
+	*d.takes += time.Second
+	time.Sleep(*d.takes)
+	l, err := d.Drainer.InFlight(ctx, s)
+	l.Evidence = abswap.EvidenceApproximate
+	return l, err
+}
+
+func TestOccupiedRefuseFinishesARunOfZeros(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Drainer = slower{r.sw, new(time.Duration)}
+		r.green.Put(abswap.SlotState{Release: "v0", Running: true})
+		_, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, "green", r.serving(t))
+	})
+}
+
+// glimpse adds what came to green just before its seal.
+type glimpse struct {
+	abswap.Drainer
+	seen *int
+	ends bool // after one reading
+}
+
+func (d glimpse) InFlight(ctx context.Context, s abswap.Slot) (abswap.Load, error) {
+	l, err := d.Drainer.InFlight(ctx, s)
+	if s.Name() == "green" {
+		l.Requests += *d.seen
+		if d.ends {
+			*d.seen = 0
+		}
+	}
+	return l, err
+}
+
+// What is there for a moment at the last look before the stop, as a health test is, is drained again; what stays is refused.
+func TestOccupiedRefuseBearsAGlimpseOfWork(t *testing.T) {
+	for name, ends := range map[string]bool{"a moment": true, "for good": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				seen, seals := 0, 0
+				r.Drainer = glimpse{r.sw, &seen, ends}
+				r.sw.SealFunc = func(ctx context.Context, s abswap.Slot, do func(context.Context, abswap.Slot) error) error {
+					if s.Name() == "green" {
+						if seals++; seals == 1 {
+							seen = 1
+						}
+					}
+					return do(ctx, s)
+				}
+				r.green.Put(abswap.SlotState{Release: "v0", Running: true})
+				_, err := r.Deploy(t.Context(), v2)
+				if !ends {
+					assert.ErrorIs(t, err, abswap.ErrSlotOccupied)
+					assert.Equal(t, 1, seals)
+					assert.True(t, running(t, r.green), "not stopped")
+					return
+				}
+				require.NoError(t, err)
+				assert.Equal(t, 2, seals)
+				assert.Equal(t, "green", r.serving(t))
+			})
+		})
+	}
+}
+
 // mute is a slot that installs, and cannot tell which release it holds.
 type mute struct{ *fake.Slot }
 
