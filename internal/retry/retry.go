@@ -25,9 +25,11 @@ func (p Policy) Pauses() func() time.Duration {
 	return b.NextBackOff
 }
 
-// Do calls f until it returns nil, an error made by Stop, or ctx ends. When ctx ends the error wraps ctx's cause and the last failure of f.
+// Do calls f until it returns nil, an error made by Stop, or ctx ends. When ctx ends the error wraps ctx's cause and the last failure of f;
+// where that is only that ctx has ended, also the one before it, which says more.
 func Do(ctx context.Context, p Policy, f func(context.Context) error) error {
 	pause := p.Pauses()
+	var before error
 	for {
 		err := f(ctx)
 		if err == nil {
@@ -36,12 +38,16 @@ func Do(ctx context.Context, p Policy, f func(context.Context) error) error {
 		if s, ok := errors.AsType[*stop](err); ok {
 			return s.err
 		}
+		if before != nil && ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+			err = fmt.Errorf("%w; before that: %w", err, before)
+		}
 		if werr := Sleep(ctx, pause()); werr != nil {
 			if errors.Is(err, werr) {
 				return err
 			}
 			return fmt.Errorf("%w; last: %w", werr, err)
 		}
+		before = err
 	}
 }
 

@@ -45,6 +45,26 @@ func TestDoReportsTheLastFailureBesideTheReason(t *testing.T) {
 	})
 }
 
+func TestDoReportsWhatWasThereBeforeTheLastTryWasBrokenOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tooLate := errors.New("not so after a minute")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, tooLate)
+		defer cancel()
+		first := true
+		err := retry.Do(ctx, retry.Policy{}, func(ctx context.Context) error {
+			if first {
+				first = false
+				return io.ErrUnexpectedEOF
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		assert.ErrorIs(t, err, tooLate)
+		assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		assert.Equal(t, "not so after a minute; last: context deadline exceeded; before that: unexpected EOF", err.Error())
+	})
+}
+
 func TestStopEndsItAtOnce(t *testing.T) {
 	n := 0
 	err := retry.Do(t.Context(), retry.Policy{}, func(context.Context) error { n++; return retry.Stop(io.EOF) })

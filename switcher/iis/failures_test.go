@@ -66,7 +66,7 @@ func TestTogglePutsBack(t *testing.T) {
 func TestToggleOfASickSlotIsRefused(t *testing.T) {
 	s := setting{strategy: iis.StrategySiteToggle, mode: iis.Classic}.with(iis.FactsWith(""))
 	b := s.opened(t)
-	b.app.Patience = time.Second
+	b.app.Patience = 3 * time.Second
 	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
 	require.NoError(t, b.appcmd(t.Context(), "stop", "site", "MySite-green")) // its staging site: it cannot be proven fit after the commit
 	err := b.sw.Activate(t.Context(), b.green)
