@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 func TestRun(t *testing.T) {
 	t.Parallel()
 	var stdout bytes.Buffer
-	code := run(t.Context(), []string{"-json", "-seconds", "5", "-rate", "150", "-seed", "3"}, &stdout, t.Output())
+	code := run(t.Context(), []string{"-json", "-seconds", "5", "-rate", "50", "-seed", "3"}, &stdout, t.Output())
 	assert.Zero(t, code)
 	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
 	require.Len(t, lines, 1, "the progress goes to stderr")
@@ -90,7 +90,7 @@ func TestInterrupt(t *testing.T) {
 	defer interrupt()
 	out := &watchedOutput{when: "v3, in steps", then: interrupt}
 	began := time.Now()
-	code := run(ctx, []string{"-seconds", "10", "-rate", "100"}, out, t.Output())
+	code := run(ctx, []string{"-seconds", "10", "-rate", "50"}, out, t.Output())
 	assert.Equal(t, 130, code, out.String())
 	assert.Contains(t, out.String(), "interrupted; all that was started has been stopped")
 	assert.NotContains(t, out.String(), "Nothing was lost")
@@ -210,7 +210,7 @@ func TestBrokenSwitchersAreFoundOut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := options{rate: 150, seconds: 5, seed: 5, script: script()[:2]}
+			o := options{rate: 50, seconds: 5, seed: 5, script: script()[:2]}
 			o.spoil = func(s *proxy.Switcher) abswap.WeightedSwitcher { return c.spoil(t, s) }
 			v, err := quickstart(t.Context(), o, newProgress(t.Output(), time.Now()))
 			require.NoError(t, err)
@@ -232,7 +232,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 		t.Skip("takes half a minute")
 	}
 	t.Parallel()
-	o := options{rate: 200, seconds: 5, seed: 11, script: loop(*swaps)}
+	o := options{rate: 100, seconds: 5, seed: 11, script: loop(*swaps)}
 	v, err := quickstart(t.Context(), o, newProgress(t.Output(), time.Now()))
 	require.NoError(t, err)
 	var sum row

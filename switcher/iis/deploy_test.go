@@ -250,7 +250,7 @@ func TestDeploysUnderLoad(t *testing.T) {
 			slices.Sort(gaps)
 			t.Logf("gap: median %s, maximum %s", gaps[len(gaps)/2], gaps[len(gaps)-1])
 			assert.Positive(t, gaps[len(gaps)-1], "a toggle has a gap, and its probes see it")
-			assert.Less(t, gaps[len(gaps)-1], 5*time.Second)
+			assert.Less(t, gaps[len(gaps)-1], 20*time.Second)
 		})
 	}
 }

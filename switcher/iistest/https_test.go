@@ -56,6 +56,12 @@ func TestUploads(t *testing.T) {
 	for i := range 64 {
 		_, err := io.WriteString(pw, chunk)
 		require.NoError(t, err)
+		if i == 0 { // what is written may wait in sockets until the request has a worker process
+			w.eventually("the upload is in its process", func() bool {
+				out, _ := w.run("list", "requests", "/apppool.name:A")
+				return strings.Contains(out, "POST /upload")
+			})
+		}
 		if i == 20 {
 			w.rootSwap("B", "v2")
 		}

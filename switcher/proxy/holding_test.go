@@ -244,7 +244,7 @@ func TestHoldingWaitsForWhatIsOnItsWay(t *testing.T) {
 	within(t, moves, "the inner switch")
 	require.NoError(t, within(t, ended, "the switch ends"))
 	assert.Equal(t, "green", within(t, next, "the one that waited"))
-	assert.Zero(t, h.last().Begun)
+	assert.Zero(t, h.last().Unproven, "it had its answer, or a part of it")
 }
 
 // TestHoldingSettlesForAge has a request without an answer that is older than Settle: it is taken as begun, and told.
