@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ func (x *exchange) answer(resp *http.Response) (h1.Ending, error) {
 	if x.r.ContentLength == 0 {
 		return h1.Done, nil
 	}
-	if b := x.body; b == nil || !b.wait(x.over()) {
+	if b := x.body; b == nil || !b.wait(x.over(), x.uploadLinger(resp)) {
 		return x.verdict(h1.Early), nil
 	} else if !b.sent() {
 		resp.Close = true // the slot misses a part of the body: nothing can follow on its connection
@@ -71,7 +72,7 @@ func (x *exchange) copyHead(resp *http.Response) {
 		h.Set(x.s.cfg.ReleaseHeader, x.gen.Target.Mark)
 	}
 	if x.closing() {
-		h.Set("Connection", "close")
+		tellToLeave(x.r, h)
 	}
 	x.status = resp.StatusCode
 	x.w.WriteHeader(resp.StatusCode)
@@ -82,12 +83,33 @@ func (x *exchange) closing() bool {
 	if x.s.door.Leaving() || x.Order() == route.HandOver {
 		return true
 	}
-	if x.r.ContentLength == 0 {
+	if x.r.ContentLength == 0 || x.r.ProtoMajor == 2 {
 		return false
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.body == nil || x.body.lost.Load() && !x.body.whole()
+}
+
+// uploadLinger is how long an upload may stand still once the answer to it is complete. On HTTP/2 the client learns only then that it is, and
+// one that waits for that with its sending side open, as gRPC does, is not to wait longer.
+func (x *exchange) uploadLinger(resp *http.Response) time.Duration {
+	switch {
+	case x.r.ProtoMajor == 1:
+		return uploadLinger
+	case len(resp.Trailer) > 0 || strings.HasPrefix(resp.Header.Get("Content-Type"), "application/grpc"):
+		return 0
+	}
+	return h2UploadLinger
+}
+
+// tellToLeave makes the client open another connection for what follows, by h, the answer's head. On HTTP/2 other streams go on.
+func tellToLeave(r *http.Request, h http.Header) {
+	if c := h2ConnOf(r); c != nil {
+		c.goAway()
+		return
+	}
+	h.Set("Connection", "close")
 }
 
 type answerError struct {
@@ -208,8 +230,8 @@ func (x *exchange) Fail(status int, text string, retryAfter int, last bool) {
 		h.Set("Retry-After", strconv.Itoa(retryAfter))
 	}
 	whole := x.bodyWhole() && !x.brokeOff
-	if last || !whole || x.s.door.Leaving() {
-		h.Set("Connection", "close")
+	if x.s.door.Leaving() || (last || !whole) && x.r.ProtoMajor == 1 {
+		tellToLeave(x.r, h)
 	}
 	x.w.WriteHeader(status)
 	if x.r.Method != http.MethodHead {

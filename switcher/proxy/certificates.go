@@ -100,9 +100,10 @@ func LoadCertificates(cfg CertificatesConfig) (*Certificates, error) {
 	return c, nil
 }
 
-// TLSConfig returns a new configuration for a server with these certificates: TLS 1.2 and above, HTTP/1.1 by ALPN. The caller may change it.
+// TLSConfig returns a new configuration for a server with these certificates: TLS 1.2 and above, HTTP/2 and
+// HTTP/1.1 by ALPN. The caller may change it.
 func (c *Certificates) TLSConfig() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: c.GetCertificate}
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: c.GetCertificate}
 }
 
 // GetCertificate returns the certificate for a client; it fits into a tls.Config. If it is time to, the files are looked at first, by one

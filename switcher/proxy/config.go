@@ -48,6 +48,10 @@ type Config struct {
 	IdleTimeout time.Duration // a client's connection without a request is closed after it; 0: 5m, negative: never
 	Farewell    time.Duration // how long Shutdown says "Connection: close" in answers before it closes idle connections; 0: 500ms, negative: not at all
 
+	// DisableHTTP2 makes Serve refuse HTTP/2. Otherwise it speaks it with clients that choose it in the TLS handshake, if the tls.Config of the
+	// listener offers "h2" in NextProtos, and with those that begin with it in plaintext. Where it is refused NextProtos must not offer it.
+	DisableHTTP2 bool
+
 	// Dial connects to a slot. nil: TCP, through net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 

@@ -13,11 +13,12 @@ import (
 	"github.com/abswap/abswap/switcher/proxy/internal/h1"
 )
 
-// door is where requests come in: the listeners, the server that reads HTTP/1.1 from their connections, and what holds for all of them alike.
+// door is where requests come in: the listeners, the servers that read HTTP/1.1 and HTTP/2 from their connections, and what holds for all alike.
 // A Switcher of New has one of its own; the sites of a Sites share theirs.
 type door struct {
 	cfg     doorConfig
 	server  *h1.Server
+	h2      *h2Server
 	leaving atomic.Bool // Shutdown or Close has begun
 	loose   looseConns
 
@@ -33,14 +34,23 @@ type doorConfig struct {
 	trusted []netip.Prefix
 	logger  *slog.Logger
 	forward func(*h1.Exchange) // carries a request that Serve has read
-	handler http.Handler       // does the same for one that another server has read
+	handler http.Handler       // does the same for one that another server has read, and for HTTP/2
+	noHTTP2 bool
 }
 
 func newDoor(cfg doorConfig) *door {
 	d := &door{cfg: cfg}
-	d.server = h1.NewServer(h1.Config{HeadTimeout: cfg.headTimeout, IdleTimeout: cfg.idleTimeout, Logger: cfg.logger}, d)
+	first := h1.Config{HeadTimeout: cfg.headTimeout, IdleTimeout: cfg.idleTimeout, Logger: cfg.logger}
+	d.h2 = newH2Server(h2Config{handler: cfg.handler, headTimeout: cfg.headTimeout, idleTimeout: cfg.idleTimeout, logger: cfg.logger})
+	if !cfg.noHTTP2 {
+		first.HTTP2 = d.h2.take
+	}
+	d.server = h1.NewServer(first, d)
 	return d
 }
+
+// conns returns how many connections there are.
+func (d *door) conns() int { return d.server.Conns() + d.h2.conns() }
 
 // Forward is called by the HTTP/1.1 server for each request.
 func (d *door) Forward(x *h1.Exchange) { d.cfg.forward(x) }
@@ -103,7 +113,8 @@ func (d *door) leave() {
 // carries a request. Upgraded connections are not waited for.
 func (d *door) shutdown(ctx context.Context) error {
 	d.leave()
-	if d.server.Conns() > 0 && d.cfg.farewell > 0 {
+	d.h2.farewell()
+	if d.conns() > 0 && d.cfg.farewell > 0 {
 		t := time.NewTimer(d.cfg.farewell)
 		defer t.Stop()
 		select {
@@ -112,13 +123,20 @@ func (d *door) shutdown(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	return d.server.Shutdown(ctx)
+	h2 := make(chan error, 1)
+	go func() { h2 <- d.h2.shutdown(ctx) }()
+	err := d.server.Shutdown(ctx)
+	if err2 := <-h2; err == nil {
+		err = err2
+	}
+	return err
 }
 
 // close closes all connections at once, and waits until nothing of them is left.
 func (d *door) close() {
 	d.leave()
 	d.server.Close()
+	d.h2.close()
 	d.loose.close()
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,8 +42,16 @@ type guest interface {
 // Where an answer breaks off half way the handler panics with http.ErrAbortHandler, as net/http asks for: it is the only way to let the
 // client see that it is not complete. Every net/http server catches that. Serve does not come here: it has a data path of its own.
 func (s *Switcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 2 && r.Method != http.MethodConnect {
+		if status, text := judgeH2(r); status != 0 {
+			http.Error(w, strconv.Itoa(status)+" "+http.StatusText(status)+": "+text, status)
+			return
+		}
+	}
 	if r.Method == http.MethodConnect {
-		w.Header().Set("Connection", "close")
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close")
+		}
 		http.Error(w, "CONNECT is not for this server", http.StatusMethodNotAllowed)
 		return
 	}

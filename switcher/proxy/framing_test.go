@@ -24,7 +24,7 @@ func TestFraming(t *testing.T) {
 			up := framing.NewRecorder(counted)
 			t.Cleanup(up.Close)
 			var dialled atomic.Int64
-			f := serve(t, proxy.Config{Slots: map[string]string{"blue": up.Addr()}, Active: "blue",
+			f := serve(t, proxy.Config{Slots: map[string]string{"blue": up.Addr()}, Active: "blue", DisableHTTP2: true,
 				Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 					c, err := new(net.Dialer).DialContext(ctx, network, addr)
 					if err == nil {

@@ -56,7 +56,7 @@ func newOn(cfg Config, d disk) (*Switcher, error) {
 	s := &Switcher{cfg: cfg, table: route.New[*h1.Pool](names...), busy: make(chan struct{}, 1)}
 	s.pools = h1.NewPoolConfig(h1.PoolConfig{Dial: cfg.Dial, DialTimeout: cfg.DialTimeout, ReuseBefore: cfg.ReuseBefore, MarkAs: cfg.ReleaseHeader})
 	s.door = newDoor(doorConfig{headTimeout: cfg.HeadTimeout, idleTimeout: cfg.IdleTimeout, farewell: cfg.Farewell, trusted: cfg.TrustedPeers, logger: cfg.Logger,
-		forward: func(x *h1.Exchange) { s.forward(x) }, handler: s})
+		forward: func(x *h1.Exchange) { s.forward(x) }, handler: s, noHTTP2: cfg.DisableHTTP2})
 	if err := s.restore(d); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}

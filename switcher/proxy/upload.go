@@ -26,6 +26,8 @@ const (
 	chunkTail    = 2
 	lastChunk    = "0\r\n"
 	uploadLinger = 5 * time.Second // how long an upload may stand still once the answer to it is complete
+
+	h2UploadLinger = 50 * time.Millisecond
 )
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
@@ -127,16 +129,16 @@ func (u *upload) sent() bool { return u.whole() && u.unsent == nil }
 
 // wait waits for the end of the upload, once the answer is complete, as long as it moves and over is not closed. It reports whether the body
 // was read to its end.
-func (u *upload) wait(over <-chan struct{}) bool {
+func (u *upload) wait(over <-chan struct{}, linger time.Duration) bool {
 	for {
 		if u.lost.Load() {
 			return u.whole()
 		}
 		still := time.Since(time.Unix(0, u.moved.Load()))
-		if still >= uploadLinger {
+		if still >= linger {
 			return u.whole()
 		}
-		t := time.NewTimer(uploadLinger - still)
+		t := time.NewTimer(linger - still)
 		select {
 		case <-u.done:
 			t.Stop()

@@ -1,6 +1,9 @@
 package h1
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"strings"
+)
 
 // What a byte may be part of.
 const (
@@ -162,6 +165,20 @@ func validHost(v []byte) bool {
 	}
 	port, ok := decimal(v[i+1:])
 	return i+1 == len(v) || ok && port <= 65535
+}
+
+// ValidHost reports whether v is host or host:port as a URI may have it, or empty.
+func ValidHost(v string) bool { return validHost([]byte(v)) }
+
+// ValidTarget reports whether t, which begins with a "/", is a request target that can be written as it is.
+func ValidTarget(t string) bool {
+	for i := range len(t) {
+		if chars[t[i]]&targetChar == 0 {
+			return false
+		}
+	}
+	path, _, _ := strings.Cut(t, "?")
+	return validEscapes([]byte(path))
 }
 
 // decimal reads a number of digits only that fits into 63 bits.

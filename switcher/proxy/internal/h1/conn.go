@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -51,6 +52,7 @@ type conn struct {
 
 	lastWord uint64 // of state, as sweep saw it
 	lastTime time.Time
+	given    bool   // to Config.HTTP2
 	settled  uint64 // the word of a wait whose goroutine has carried nothing
 
 	mu      sync.Mutex    // guards what follows; taken seldom
@@ -100,7 +102,9 @@ func (c *conn) serve() (move bool) {
 			return
 		}
 		c.cancel()
-		c.Conn.Close()
+		if !c.given {
+			c.Conn.Close()
+		}
 		c.stopWatch()
 		c.drop()
 		c.srv.remove(c)
@@ -124,7 +128,33 @@ func (c *conn) shakeHands() bool {
 		return true
 	}
 	c.enter(phaseHead)
-	return h.HandshakeContext(c.ctx) == nil
+	return h.HandshakeContext(c.ctx) == nil && !c.giveH2()
+}
+
+// giveH2 gives the connection away if its client has chosen HTTP/2 in the handshake.
+func (c *conn) giveH2() bool {
+	t, ok := c.Conn.(*tls.Conn)
+	if !ok || c.srv.cfg.HTTP2 == nil || t.ConnectionState().NegotiatedProtocol != "h2" {
+		return false
+	}
+	c.give()
+	return true
+}
+
+// give gives the connection away, with what was read of it.
+func (c *conn) give() {
+	c.given = true
+	c.enter(phaseTunnel) // nothing is left here to be timed, or to be waited for
+	c.mu.Lock()
+	c.SetReadDeadline(time.Time{})
+	c.mu.Unlock()
+	c.srv.cfg.HTTP2(c.Conn, bytes.Clone(c.pending()))
+}
+
+// speaksH2 reports whether the client has begun with the preface of HTTP/2, p. It is asked only about what is no request, and no other request
+// may have come before.
+func (c *conn) speaksH2(p []byte, blank int) bool {
+	return c.srv.cfg.HTTP2 != nil && !c.tls && blank == 0 && c.x.Started.IsZero() && bytes.HasPrefix(p, []byte("PRI * HTTP/2.0\r\n"))
 }
 
 // awaitRequest reads the head of the next request. It is false if the connection is to be closed, or, with move set, another goroutine is to
@@ -180,6 +210,12 @@ func (c *conn) readHead() bool {
 		}
 		if len(p) > 0 && !(len(p) == 1 && p[0] == '\r' && !x.req.Begun() && blank < 2) {
 			done, fault := x.req.Scan(p)
+			if fault == errVersion && c.speaksH2(p, blank) {
+				putRequest(x.req)
+				x.req = nil
+				c.give()
+				return false
+			}
 			if fault != nil {
 				x.refuse(fault)
 				return false

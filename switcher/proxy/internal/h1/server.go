@@ -31,6 +31,10 @@ type Config struct {
 	HeadTimeout time.Duration // from the first byte of a request's head to its last; TLS handshakes too
 	IdleTimeout time.Duration // of a connection without a request
 	Logger      *slog.Logger
+
+	// HTTP2 is given each connection whose client speaks HTTP/2, by ALPN or from the first byte, and early, which has been read of it. It
+	// does not wait, and nc is its own from then on. nil: such a client is refused.
+	HTTP2 func(nc net.Conn, early []byte)
 }
 
 // Server accepts connections and reads HTTP/1.1 from them.
