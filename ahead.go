@@ -67,12 +67,12 @@ func (r *run) preparing(ctx context.Context) verdict {
 	o.Sessions = false
 	switch r.s.Occupied {
 	case OccupiedRefuse:
-		o.AtDeadline, o.Deadline, o.Timeout, o.finish = LeaveUp, time.Time{}, time.Millisecond, true
+		o.AtDeadline, o.Deadline, o.Timeout, o.Classes, o.finish = LeaveUp, time.Time{}, time.Millisecond, nil, true
 		if l, err := r.load(ctx, to); err == nil && l.Evidence == EvidenceApproximate && l.Total() == 0 {
 			o.Timeout = 2*orDefault(o.Quiet, 5*time.Second) + time.Second // such a zero takes its time to prove, and may be broken once
 		}
 	case OccupiedCut:
-		o.AtDeadline, o.Deadline, o.Timeout = CutOff, time.Time{}, time.Millisecond
+		o.AtDeadline, o.Deadline, o.Timeout, o.Classes = CutOff, time.Time{}, time.Millisecond, nil
 	}
 	for try := 1; ; try++ {
 		res, err := r.drain(ctx, to, o)
@@ -290,7 +290,7 @@ func (r *run) drainingFirst(ctx context.Context) verdict {
 		return failed(err)
 	}
 	o := r.s.Drain
-	o.AtDeadline, o.Timeout, o.Sessions = LeaveUp, 0, false
+	o.AtDeadline, o.Timeout, o.Sessions, o.Classes = LeaveUp, 0, false, nil
 	o.Deadline = r.heldUntil.Add(-r.s.Hold.WithDefaults().Total / 10) // the rest is for the shift
 	res, err := r.drain(ctx, from, o)
 	if err != nil {
@@ -429,7 +429,9 @@ func (r *run) verifying(ctx context.Context) verdict {
 
 // drain is Drain with the run's events.
 func (r *run) drain(ctx context.Context, slot Slot, o DrainOptions) (DrainResult, error) {
-	o.OnLoad = func(l Load) { r.emit(Event{Kind: EventLoad, Slot: slot.Name(), Load: l}) }
+	var by map[Class]ClassOutcome
+	o.OnClasses = func(now map[Class]ClassOutcome) { by = now }
+	o.OnLoad = func(l Load) { r.emit(Event{Kind: EventLoad, Slot: slot.Name(), Load: l, Classes: by}) }
 	return Drain(ctx, r.s.drainer(), slot, o)
 }
 

@@ -100,7 +100,7 @@ func (r *run) holdBack(ctx context.Context) (note string) {
 		return fmt.Sprintf("both versions worked at the same time on the way back: %v", v.err)
 	}
 	o := r.s.Drain
-	o.AtDeadline, o.Timeout, o.Sessions = LeaveUp, 0, false
+	o.AtDeadline, o.Timeout, o.Sessions, o.Classes = LeaveUp, 0, false, nil
 	o.Deadline = r.heldUntil.Add(-r.s.Hold.WithDefaults().Total / 10)
 	if _, err := r.drain(ctx, to, o); err != nil {
 		return fmt.Sprintf("both versions worked at the same time on the way back: %v", err)
@@ -129,7 +129,7 @@ func (r *run) revDraining(ctx context.Context) verdict {
 	}
 	o := r.s.Drain
 	o.Timeout, o.Deadline = 0, r.st.deadline
-	if o.AtDeadline == KeepWaiting {
+	if o.AtDeadline == KeepWaiting || len(o.Classes) > 0 {
 		o.AtDeadline = LeaveUp // somebody waits to hear that the deploy failed
 	}
 	res, err := r.drain(ctx, to, o)

@@ -136,6 +136,12 @@ func (s *Swapper) drainMistakes() []error {
 	if o.OnLoad != nil {
 		add("Swapper.Drain.OnLoad is the engine's: use OnEvent")
 	}
+	if o.OnClasses != nil || !o.Began.IsZero() {
+		add("Swapper.Drain.OnClasses and Began are the engine's: use OnEvent")
+	}
+	if err := checkRules(o.Classes); err != nil {
+		add("Swapper.Drain.Classes: %w", err)
+	}
 	if !o.Deadline.IsZero() {
 		add("Swapper.Drain.Deadline is one moment and a Swapper lives longer: use Timeout")
 	}
@@ -155,6 +161,9 @@ func (s *Swapper) drainMistakes() []error {
 		if s.Occupied == OccupiedCut {
 			add("Swapper.Occupied is OccupiedCut: %T cannot end what is left: %w", s.drainer(), errors.ErrUnsupported)
 		}
+	}
+	if _, ok := As[ClassDrainer](s.drainer()); len(o.Classes) > 0 && !ok {
+		add("Swapper.Drain.Classes: %T cannot end work by class: %w", s.drainer(), errors.ErrUnsupported)
 	}
 	if _, ok := As[SessionDrainer](s.drainer()); o.Sessions && !ok {
 		add("Swapper.Drain.Sessions: %T cannot count sessions: %w", s.drainer(), errors.ErrUnsupported)

@@ -91,6 +91,10 @@ type Work struct {
 	Age    time.Duration `json:"age"`
 	In     int64         `json:"in"`  // body bytes read from the client so far
 	Out    int64         `json:"out"` // body bytes written to the client so far
+
+	ID    uint64        `json:"id,omitempty,string"` // from a ClassDrainer: no other piece has it, or will have it
+	Class Class         `json:"class,omitempty"`     // from a ClassDrainer: what it is now
+	Quiet time.Duration `json:"quiet,omitempty"`     // from a ClassDrainer: how long no byte of it has moved, to about a second
 }
 
 // ForcingDrainer is a Drainer that can end what is left in a slot.
@@ -122,7 +126,9 @@ type SessionDrainer interface {
 	Sessions(ctx context.Context, s Slot) (Load, error)
 }
 
-// AtDeadline says what Drain does when its time is up and work is left (promise D3: the deadline is a policy, not a kill).
+// AtDeadline says what Drain does when its time is up and work is left (promise D3: the deadline is a policy, not a kill). HandOver and CutOff
+// spare the work of classes that have a rule in DrainOptions.Classes: once nothing else is left it is waited for as its rules say, past the
+// deadline.
 type AtDeadline int
 
 const (
@@ -143,6 +149,17 @@ type DrainOptions struct {
 	Sessions   bool          // wait for sessions too; needs a SessionDrainer
 	OnLoad     func(Load)    // told of every reading, on the caller's goroutine; nil: nobody
 
+	// Classes says class by class what is done with the work while it is waited for; it needs a ClassDrainer. A class without a rule is
+	// waited for, and Timeout and AtDeadline bound that. Of ClassSession only Cap counts: after it sessions are not waited for.
+	Classes map[Class]ClassRule
+
+	// OnClasses is told what has become of the work of each class so far, with every reading and before OnLoad; only where the Drainer is a
+	// ClassDrainer, then also without Classes. nil: nobody.
+	OnClasses func(map[Class]ClassOutcome)
+
+	// Began is when the drain began, if another call of Drain began it: ClassRule.Cap counts from there. Zero: now.
+	Began time.Time
+
 	finish bool // the deadline does not break off a run of zeros: how long the readings take is nobody's fault
 }
 
@@ -158,4 +175,6 @@ type DrainResult struct {
 	Waited   time.Duration `json:"waited"`           // how long the drain took
 	Forced   []string      `json:"forced,omitempty"` // "hand over", "cut": what was ordered
 	Readings int           `json:"readings,omitempty"`
+
+	Classes map[Class]ClassOutcome `json:"classes,omitempty"` // what became of the work, as of the last reading; only from a ClassDrainer
 }

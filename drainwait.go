@@ -48,9 +48,14 @@ type drainWait struct {
 	deadline  time.Time // zero: none
 	overdue   bool      // the first deadline has passed: the policy runs
 	cut       bool      // ForceCut was given
+	gone      int       // how much has gone, as far as readings show
 	zeroSince time.Time // begin of the unbroken run of zeros; zero: there is none
 	zeros     int
 	failed    error // the last reading's, if it failed
+
+	by   ClassDrainer // nil: no books are kept
+	book *ledger
+	next time.Time // when the book's next order is due; zero: none is
 }
 
 func (w *drainWait) run(ctx context.Context) error {
@@ -63,12 +68,18 @@ func (w *drainWait) run(ctx context.Context) error {
 	if t := w.began.Add(w.o.Timeout); w.o.Timeout > 0 && (w.deadline.IsZero() || t.Before(w.deadline)) {
 		w.deadline = t
 	}
+	if err := w.openBook(); err != nil {
+		return err
+	}
 	told, stop := w.tell(ctx)
 	defer stop()
 	pauses := w.pauses()
 	for {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
+		}
+		if err := w.byClass(ctx); err != nil {
+			return err
 		}
 		if drained, err := w.read(ctx); drained || err != nil {
 			return err
@@ -98,30 +109,35 @@ func (w *drainWait) read(ctx context.Context) (bool, error) {
 	if w.res.Readings == 1 || w.res.First == (Load{}) {
 		w.res.First = l
 	} else if gone := w.res.Last.Total() - l.Total(); gone > 0 {
-		if w.cut {
+		w.gone += gone
+		if w.cut && !w.ruled() {
 			w.res.Cut += gone
-		} else {
-			w.res.Finished += gone
 		}
 	}
 	w.res.Last = l
+	w.res.Drained = w.proven(l)
+	w.tellClasses()
+	w.res.Finished = w.gone - w.res.Cut
 	if w.o.OnLoad != nil {
 		w.o.OnLoad(l)
 	}
+	return w.res.Drained, nil
+}
+
+// proven reports whether l, and what was read before, prove the slot drained.
+func (w *drainWait) proven(l Load) bool {
 	if l.Total() > 0 || l.Evidence == EvidenceUnknown {
 		w.zeroSince, w.zeros = time.Time{}, 0
-		return false, nil
+		return false
 	}
 	if l.Evidence == EvidenceExact {
-		w.res.Drained = true
-		return true, nil
+		return true
 	}
 	if w.zeroSince.IsZero() {
 		w.zeroSince = time.Now()
 	}
 	w.zeros++
-	w.res.Drained = w.zeros >= leastReadings && time.Since(w.zeroSince) >= w.quiet()
-	return w.res.Drained, nil
+	return w.zeros >= leastReadings && time.Since(w.zeroSince) >= w.quiet()
 }
 
 func (w *drainWait) load(ctx context.Context) (Load, error) {
@@ -131,6 +147,12 @@ func (w *drainWait) load(ctx context.Context) (Load, error) {
 	}
 	sd, _ := As[SessionDrainer](w.d)
 	sl, err := sd.Sessions(ctx, w.slot)
+	if w.book != nil && err == nil {
+		w.book.sessionsNow(sl.Sessions)
+		if w.book.sessionsOver(time.Now()) {
+			return l, nil
+		}
+	}
 	l.Sessions, l.Evidence = sl.Sessions, min(l.Evidence, sl.Evidence)
 	return l, err
 }
@@ -149,6 +171,9 @@ func (w *drainWait) atDeadline(ctx context.Context) error {
 		return nil
 	case w.o.AtDeadline != HandOver && w.o.AtDeadline != CutOff:
 		return timeout
+	case w.onlyRuled():
+		w.deadline = time.Time{}
+		return nil
 	case first:
 		w.deadline = time.Now().Add(w.grace())
 		return w.force(ctx, ForceHandOver, "hand over")
@@ -161,6 +186,9 @@ func (w *drainWait) atDeadline(ctx context.Context) error {
 }
 
 func (w *drainWait) force(ctx context.Context, how Force, name string) error {
+	if w.ruled() {
+		return w.forceOthers(ctx, how, name)
+	}
 	f, ok := As[ForcingDrainer](w.d)
 	if !ok {
 		return fmt.Errorf("%w, and %T cannot %s: %w", ErrDrainTimeout, w.d, name, errors.ErrUnsupported)
@@ -168,6 +196,9 @@ func (w *drainWait) force(ctx context.Context, how Force, name string) error {
 	w.res.Forced = append(w.res.Forced, name)
 	if err := f.Force(ctx, w.slot, how); err != nil {
 		return fmt.Errorf("%w, and to %s what is left: %w", ErrDrainTimeout, name, err)
+	}
+	if w.book != nil {
+		w.book.forced(how)
 	}
 	return nil
 }
@@ -177,8 +208,14 @@ func (w *drainWait) pause(ctx context.Context, d time.Duration, told <-chan stru
 	if !w.zeroSince.IsZero() { // an approximate zero: look often enough to see it broken
 		d = min(d, max(w.quiet()/leastReadings, time.Millisecond))
 	}
-	if !w.deadline.IsZero() && !(w.o.finish && w.zeros > 0) {
-		d = min(d, time.Until(w.deadline))
+	until := w.deadline
+	if w.o.finish && w.zeros > 0 {
+		until = time.Time{}
+	}
+	for _, t := range [...]time.Time{until, w.next} {
+		if !t.IsZero() {
+			d = min(d, time.Until(t))
+		}
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()

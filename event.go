@@ -2,6 +2,8 @@ package abswap
 
 import (
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -24,14 +26,15 @@ type Event struct {
 	Kind    EventKind
 	Swap    string // ID
 	Phase   Phase
-	Round   int    // of Steps, from 0
-	Percent int    // the new slot's part, in the phases of a round
-	Release string // ID
-	From    string // slot; "" at a first deploy
-	To      string // slot
-	Slot    string // the slot that this event is about, where it is one
-	Load    Load   // EventLoad
-	Result  Result // EventDone
+	Round   int                    // of Steps, from 0
+	Percent int                    // the new slot's part, in the phases of a round
+	Release string                 // ID
+	From    string                 // slot; "" at a first deploy
+	To      string                 // slot
+	Slot    string                 // the slot that this event is about, where it is one
+	Load    Load                   // EventLoad
+	Classes map[Class]ClassOutcome // EventLoad: what has become of the work so far; nil: the Drainer is no ClassDrainer
+	Result  Result                 // EventDone
 	Outcome Outcome
 	Elapsed time.Duration
 	Message string
@@ -58,6 +61,10 @@ func (e Event) LogValue() slog.Value {
 	if e.Kind == EventLoad {
 		a = append(a, slog.Int("requests", e.Load.Requests), slog.Int("upgraded", e.Load.Upgraded), slog.Int("sessions", e.Load.Sessions),
 			slog.String("evidence", e.Load.Evidence.String()))
+		for _, c := range slices.Sorted(maps.Keys(e.Classes)) {
+			o := e.Classes[c]
+			a = append(a, slog.Group(string(c), slog.Int("left", o.Left), slog.Int("finished", o.Finished), slog.Int("closed", o.Closed), slog.Int("cut", o.Cut)))
+		}
 	}
 	if e.Elapsed > 0 {
 		a = append(a, slog.Duration("elapsed", e.Elapsed))

@@ -125,11 +125,12 @@ type Status struct {
 
 // SlotStatus is one slot of a Status.
 type SlotStatus struct {
-	Name  string    `json:"name"`
-	Part  int       `json:"part"` // of new work, in per cents
-	Load  Load      `json:"load"`
-	State SlotState `json:"state"`           // zero where the slot cannot tell
-	Ready string    `json:"ready,omitempty"` // why it is not fit; "": it is
+	Name    string                 `json:"name"`
+	Part    int                    `json:"part"` // of new work, in per cents
+	Load    Load                   `json:"load"`
+	Classes map[Class]ClassOutcome `json:"classes,omitempty"` // what Load is made of: Left and its ages, by class; nil: the Drainer is no ClassDrainer
+	State   SlotState              `json:"state"`             // zero where the slot cannot tell
+	Ready   string                 `json:"ready,omitempty"`   // why it is not fit; "": it is
 }
 
 // Status asks the journal, the Switcher, the Drainer and each slot once. What cannot be asked is listed in Problems; the error is only for
@@ -164,6 +165,10 @@ func (s *Swapper) Status(ctx context.Context) (Status, error) {
 		one := SlotStatus{Name: slot.Name(), Part: out.Weights[slot.Name()]}
 		one.Load, err = r.load(ctx, slot)
 		problem(err)
+		if one.Load.Total() > 0 {
+			one.Classes, err = countClasses(ctx, s.drainer(), slot)
+			problem(err)
+		}
 		if one.State, err = r.inspect(ctx, slot); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 			problem(err)
 		}

@@ -97,7 +97,7 @@ func (r *roll) empty(ctx context.Context, slot Slot) (note string, err error) {
 	}
 	o := r.o.Drain
 	o.Timeout, o.OnLoad = r.o.Timeouts.revert(), nil
-	if o.AtDeadline == KeepWaiting {
+	if o.AtDeadline == KeepWaiting || len(o.Classes) > 0 {
 		o.AtDeadline = LeaveUp // somebody waits to hear that the roll failed
 	}
 	if _, err := Drain(ctx, r.o.drainer(), slot, o); err != nil {

@@ -96,6 +96,12 @@ func (o *Rolling) drainMistakes() []error {
 	if d.OnLoad != nil {
 		add("Rolling.Drain.OnLoad is the engine's: use OnEvent")
 	}
+	if d.OnClasses != nil || !d.Began.IsZero() {
+		add("Rolling.Drain.OnClasses and Began are the engine's: use OnEvent")
+	}
+	if err := checkRules(d.Classes); err != nil {
+		add("Rolling.Drain.Classes: %w", err)
+	}
 	if !d.Deadline.IsZero() {
 		add("Rolling.Drain.Deadline is one moment and there are many drains: use Timeout")
 	}
@@ -110,6 +116,9 @@ func (o *Rolling) drainMistakes() []error {
 	}
 	if _, ok := As[ForcingDrainer](o.drainer()); !ok && (d.AtDeadline == HandOver || d.AtDeadline == CutOff) {
 		add("Rolling.Drain.AtDeadline: %T cannot end what is left: %w", o.drainer(), errors.ErrUnsupported)
+	}
+	if _, ok := As[ClassDrainer](o.drainer()); len(d.Classes) > 0 && !ok {
+		add("Rolling.Drain.Classes: %T cannot end work by class: %w", o.drainer(), errors.ErrUnsupported)
 	}
 	if _, ok := As[SessionDrainer](o.drainer()); d.Sessions && !ok {
 		add("Rolling.Drain.Sessions: %T cannot count sessions: %w", o.drainer(), errors.ErrUnsupported)

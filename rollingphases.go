@@ -80,8 +80,10 @@ func (r *roll) draining(ctx context.Context, m *memberState, slot Slot) verdict 
 	dctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	lastOut := time.Now()
+	var by map[Class]ClassOutcome
+	o.OnClasses = func(now map[Class]ClassOutcome) { by = now }
 	o.OnLoad = func(l Load) {
-		r.do(func() { r.emit(Event{Kind: EventLoad, Phase: MemberDraining, Slot: slot.Name(), Load: l}) })
+		r.do(func() { r.emit(Event{Kind: EventLoad, Phase: MemberDraining, Slot: slot.Name(), Load: l, Classes: by}) })
 		w, err := r.o.members(ctx)
 		if err != nil {
 			return // the next reading asks again
@@ -104,6 +106,8 @@ func (r *roll) draining(ctx context.Context, m *memberState, slot Slot) verdict 
 		return verdict{result: ResultOK, drain: &res}
 	case errors.Is(context.Cause(dctx), errMovedThere):
 		return verdict{result: ResultMoved, err: context.Cause(dctx), drain: &res}
+	case errors.Is(err, ErrSlotLive):
+		return verdict{result: ResultMoved, err: err, drain: &res}
 	case err == nil:
 		err = context.Cause(dctx)
 	}

@@ -36,9 +36,9 @@ func (r *run) draining(ctx context.Context) verdict {
 		}
 	}
 	o := r.s.Drain
-	o.Timeout, o.Deadline = 0, r.st.deadline
+	o.Timeout, o.Deadline, o.Began = 0, r.st.deadline, r.drainBegan()
 	res, err := r.firstDrained(ctx, o)
-	if errors.Is(err, errMovedThere) {
+	if errors.Is(err, errMovedThere) || errors.Is(err, ErrSlotLive) {
 		return verdict{result: ResultMoved, err: err, slot: res.Slot, drain: &res}
 	}
 	if err != nil {
@@ -50,12 +50,23 @@ func (r *run) draining(ctx context.Context) verdict {
 	return verdict{result: ResultOK, slot: res.Slot, drain: &res}
 }
 
+// drainBegan is when the first run of this swap began to drain; zero: this one does.
+func (r *run) drainBegan() time.Time {
+	for _, s := range r.st.steps {
+		if s.Phase == PhaseDraining {
+			return s.Started
+		}
+	}
+	return time.Time{}
+}
+
 // firstDrained drains all slots that are left at once and returns the first that is done. If none gets there, it is the failure of the
 // first of them. Readings are told on this goroutine.
 func (r *run) firstDrained(ctx context.Context, o DrainOptions) (DrainResult, error) {
 	type reading struct {
 		slot string
 		load Load
+		by   map[Class]ClassOutcome
 		res  *DrainResult // set by the last one of a slot
 		err  error
 	}
@@ -71,7 +82,9 @@ func (r *run) firstDrained(ctx context.Context, o DrainOptions) (DrainResult, er
 				return
 			}
 			o := o
-			o.OnLoad = func(l Load) { readings <- reading{slot: name, load: l} }
+			var by map[Class]ClassOutcome
+			o.OnClasses = func(now map[Class]ClassOutcome) { by = now }
+			o.OnLoad = func(l Load) { readings <- reading{slot: name, load: l, by: by} }
 			res, err := Drain(ctx, r.s.drainer(), slot, o)
 			readings <- reading{slot: name, res: &res, err: err}
 		})
@@ -81,7 +94,7 @@ func (r *run) firstDrained(ctx context.Context, o DrainOptions) (DrainResult, er
 	for m := range readings {
 		switch {
 		case m.res == nil:
-			r.emit(Event{Kind: EventLoad, Slot: m.slot, Load: m.load})
+			r.emit(Event{Kind: EventLoad, Slot: m.slot, Load: m.load, Classes: m.by})
 			if w, err := r.s.weights(ctx); err == nil && !idle(w, m.slot) || errors.Is(err, ErrMixed) { // such a drain would never end
 				cancel(fmt.Errorf("slot %q: %w: %s", m.slot, errMovedThere, weightsText(w)))
 			}

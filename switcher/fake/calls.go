@@ -18,7 +18,8 @@ type Call struct {
 	Weights map[string]int       // of SetWeights
 	Rules   []abswap.PreviewRule // of Preview
 	Hold    abswap.HoldOptions   // of Hold, as given
-	Force   abswap.Force         // of Force
+	Force   abswap.Force         // of Force and End
+	IDs     []uint64             // of End
 	Release string               // ID, of Install
 	Time    time.Time            // when it began
 	Ended   bool                 // it has returned
@@ -42,6 +43,9 @@ func (c Call) String() string {
 		args = append(args, "hand over")
 	case abswap.ForceCut:
 		args = append(args, "cut")
+	}
+	for _, id := range c.IDs {
+		args = append(args, fmt.Sprint(id))
 	}
 	return c.Method + "(" + strings.Join(args, ", ") + ")"
 }

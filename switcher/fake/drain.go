@@ -120,7 +120,7 @@ func (s *Switcher) list(ctx context.Context, slot abswap.Slot, limit int) ([]abs
 			kind = "upgraded"
 		}
 		told[i] = abswap.Work{Kind: kind, Method: cmp.Or(w.request.Method, "GET"), Path: cmp.Or(w.request.Path, "/"), Peer: w.request.Peer,
-			Age: time.Since(w.began), In: w.in, Out: w.out}
+			Age: time.Since(w.began), In: w.in, Out: w.out, ID: uint64(w.order), Class: w.request.Kind.class(), Quiet: time.Since(w.moved)}
 		told[i].Path = told[i].Path[:min(len(told[i].Path), 100)]
 	}
 	return told, nil
@@ -181,6 +181,47 @@ func (s *Switcher) cut(p *place) {
 		close(w.over)
 		s.drop(w)
 	}
+}
+
+// End asks the pieces of work to leave (ForceHandOver closes Work.Leave) or cuts them. See abswap.ClassDrainer.
+func (s *Switcher) End(ctx context.Context, slot abswap.Slot, how abswap.Force, ids ...uint64) error {
+	done := s.log.begin(Call{Method: "End", Slot: nameOf(slot), Force: how, IDs: slices.Clone(ids)})
+	if s.EndFunc != nil {
+		return done(s.EndFunc(ctx, slot, how, ids, s.end))
+	}
+	return done(s.end(ctx, slot, how, ids...))
+}
+
+func (s *Switcher) end(ctx context.Context, slot abswap.Slot, how abswap.Force, ids ...uint64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	defer s.lock()()
+	p, err := s.place(slot)
+	if err != nil {
+		return err
+	}
+	if how != abswap.ForceHandOver && how != abswap.ForceCut {
+		return fmt.Errorf("end in slot %q: %d is neither ForceHandOver nor ForceCut", slot.Name(), how)
+	}
+	var some []*Work
+	for w := range p.work {
+		if slices.Contains(ids, uint64(w.order)) {
+			some = append(some, w)
+		}
+	}
+	if len(some) > 0 && p.weight > 0 {
+		return fmt.Errorf("end of %d pieces of work in slot %q, which has %d%% of the new work: %w", len(some), slot.Name(), p.weight, abswap.ErrSlotLive)
+	}
+	for _, w := range some {
+		w.tell()
+		if how == abswap.ForceCut {
+			w.cut = true
+			close(w.over)
+			s.drop(w)
+		}
+	}
+	return nil
 }
 
 // all yields the work and the sessions of p.

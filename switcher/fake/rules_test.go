@@ -74,7 +74,7 @@ func newRig(context.Context) (switchertest.Rig, error) {
 
 func begin(ctx context.Context, sw *fake.Switcher, kind switchertest.Kind) (switchertest.Work, error) {
 	w, err := sw.Open(ctx, fake.Request{Kind: map[switchertest.Kind]fake.Kind{
-		switchertest.KindUpload: fake.Upload, switchertest.KindUpgraded: fake.Upgraded, switchertest.KindSession: fake.Session}[kind]})
+		switchertest.KindUpload: fake.Upload, switchertest.KindDownload: fake.Download, switchertest.KindUpgraded: fake.Upgraded, switchertest.KindSession: fake.Session}[kind]})
 	if err != nil {
 		return switchertest.Work{}, err
 	}

@@ -51,6 +51,7 @@ type Switcher struct {
 	WaitIdleFunc   func(ctx context.Context, s abswap.Slot, do func(context.Context, abswap.Slot) error) error
 	ListFunc       func(ctx context.Context, s abswap.Slot, limit int, do func(context.Context, abswap.Slot, int) ([]abswap.Work, error)) ([]abswap.Work, error)
 	ForceFunc      func(ctx context.Context, s abswap.Slot, how abswap.Force, do func(context.Context, abswap.Slot, abswap.Force) error) error
+	EndFunc        func(ctx context.Context, s abswap.Slot, how abswap.Force, ids []uint64, do func(context.Context, abswap.Slot, abswap.Force, ...uint64) error) error
 	SessionsFunc   func(ctx context.Context, s abswap.Slot, do func(context.Context, abswap.Slot) (abswap.Load, error)) (abswap.Load, error)
 
 	log record
@@ -86,6 +87,7 @@ var (
 	_ abswap.WaitingDrainer     = (*Switcher)(nil)
 	_ abswap.ListingDrainer     = (*Switcher)(nil)
 	_ abswap.ForcingDrainer     = (*Switcher)(nil)
+	_ abswap.ClassDrainer       = (*Switcher)(nil)
 	_ abswap.SessionDrainer     = (*Switcher)(nil)
 )
 
@@ -201,6 +203,11 @@ func (s *Switcher) route(weights map[string]int) {
 			continue
 		}
 		p.sealed = false
+		for w := range p.all() {
+			if w.told {
+				w.told, w.leave = false, make(chan struct{})
+			}
+		}
 		if p.cut != nil {
 			p.cut.Stop()
 			p.cut = nil

@@ -235,8 +235,8 @@ func TestListTellsWhatIsThere(t *testing.T) {
 		assert.Len(t, list[0].Path, 100, "paths are cut")
 		list[0].Path = ""
 		assert.Equal(t, []abswap.Work{
-			{Kind: "request", Method: "PUT", Peer: "10.0.0.7", Age: time.Hour, In: 1 << 30, Out: 12},
-			{Kind: "upgraded", Method: "GET", Path: "/"}}, list)
+			{Kind: "request", Method: "PUT", Peer: "10.0.0.7", Age: time.Hour, In: 1 << 30, Out: 12, ID: 1, Class: abswap.ClassUpload},
+			{Kind: "upgraded", Method: "GET", Path: "/", ID: 2, Class: abswap.ClassTunnel}}, list)
 		none, err := sw.List(t.Context(), blue, -1)
 		assert.NoError(t, err)
 		assert.Empty(t, none)

@@ -24,9 +24,11 @@ const (
 	Upload               // a request whose body is still being read
 	Upgraded             // a websocket or another connection that left HTTP
 	Session              // no request, but a session that is bound to the slot in which it begins
+	Download             // a request whose answer is still being written
+	Stream               // a request that is answered by server-sent events
 )
 
-// String returns "request", "upload", "upgraded" or "session".
+// String returns "request", "upload", "upgraded", "session", "download" or "stream".
 func (k Kind) String() string {
 	switch k {
 	case Upload:
@@ -35,8 +37,29 @@ func (k Kind) String() string {
 		return "upgraded"
 	case Session:
 		return "session"
+	case Download:
+		return "download"
+	case Stream:
+		return "stream"
 	}
 	return "request"
+}
+
+// class is what List tells.
+func (k Kind) class() abswap.Class {
+	switch k {
+	case Upload:
+		return abswap.ClassUpload
+	case Upgraded:
+		return abswap.ClassTunnel
+	case Session:
+		return abswap.ClassSession
+	case Download:
+		return abswap.ClassDownload
+	case Stream:
+		return abswap.ClassStream
+	}
+	return abswap.ClassRequest
 }
 
 // Request is what a client asks for. Its zero value is a plain request.
@@ -60,6 +83,7 @@ type Work struct {
 	began   time.Time
 	request Request
 	in, out int64         // guarded by sw.mu, as all below
+	moved   time.Time     // when they changed last
 	ended   bool          // by the client
 	cut     bool          // by Force
 	told    bool          // leave is closed
@@ -162,7 +186,7 @@ func matches(rule abswap.PreviewRule, r Request) bool {
 // enter counts r in the slot; s.mu is held.
 func (s *Switcher) enter(slot string, r Request) *Work {
 	s.serial++
-	w := &Work{sw: s, slot: slot, order: s.serial, began: time.Now(), request: r, leave: make(chan struct{}), over: make(chan struct{})}
+	w := &Work{sw: s, slot: slot, order: s.serial, began: time.Now(), moved: time.Now(), request: r, leave: make(chan struct{}), over: make(chan struct{})}
 	p := s.slots[slot]
 	if r.Kind == Session {
 		p.sessions[w] = struct{}{}
@@ -201,11 +225,18 @@ func (w *Work) ID() string {
 	return fmt.Sprintf("session-%d", w.order)
 }
 
-// Transfer adds to the bytes that List tells: in came from the client, out went to it.
+// Transfer adds to the bytes that List tells: in came from the client, out went to it. Its call also ends the work's stillness.
 func (w *Work) Transfer(in, out int64) {
 	w.sw.mu.Lock()
 	defer w.sw.mu.Unlock()
-	w.in, w.out = w.in+in, w.out+out
+	w.in, w.out, w.moved = w.in+in, w.out+out, time.Now()
+}
+
+// Turn makes the work another kind, as a request becomes a stream. Neither may be Session.
+func (w *Work) Turn(k Kind) {
+	w.sw.mu.Lock()
+	defer w.sw.mu.Unlock()
+	w.request.Kind = k
 }
 
 // Err returns ErrCut if the work was cut, else nil.
@@ -219,8 +250,12 @@ func (w *Work) Err() error {
 }
 
 // Leave returns a channel that is closed when the work is asked to go elsewhere (ForceHandOver), or is cut. The fake's clients obey only
-// if the test makes them.
-func (w *Work) Leave() <-chan struct{} { return w.leave }
+// if the test makes them. Where the slot goes live before they have, it is as if they had not been asked, and there is a new channel.
+func (w *Work) Leave() <-chan struct{} {
+	w.sw.mu.Lock()
+	defer w.sw.mu.Unlock()
+	return w.leave
+}
 
 // Cut returns a channel that is closed when the work is cut (ForceCut); Err says so from then on.
 func (w *Work) Cut() <-chan struct{} { return w.over }

@@ -17,5 +17,5 @@
 // bubble.
 //
 // The numbers of the rules: S1 to S6 are those of abswap.Switcher; D1 and D2 those of abswap.Drainer; D3, D4 and W1 are what
-// abswap.ForcingDrainer, SessionDrainer and SealingSwitcher promise; H1 to H11 what abswap.HoldingSwitcher promises.
+// abswap.ForcingDrainer, SessionDrainer and SealingSwitcher promise; D5 is what abswap.ClassDrainer promises; H1 to H11 what abswap.HoldingSwitcher promises.
 package switchertest

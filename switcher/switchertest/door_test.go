@@ -107,7 +107,7 @@ func (d *door) stallNext() (<-chan struct{}, func()) {
 }
 
 func (d *door) begin(ctx context.Context, kind switchertest.Kind, r fake.Request) (switchertest.Work, error) {
-	r.Kind = map[switchertest.Kind]fake.Kind{switchertest.KindUpload: fake.Upload, switchertest.KindUpgraded: fake.Upgraded,
+	r.Kind = map[switchertest.Kind]fake.Kind{switchertest.KindUpload: fake.Upload, switchertest.KindUpgraded: fake.Upgraded, switchertest.KindDownload: fake.Download,
 		switchertest.KindSession: fake.Session}[kind]
 	w, err := d.sw.Open(ctx, r)
 	if err != nil {

@@ -40,8 +40,13 @@ func (d *httpDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for name := range r.Header {
 		req.Header[name] = r.Header.Get(name)
 	}
-	if r.Header.Get("Upgrade") != "" {
+	switch {
+	case r.Header.Get("Upgrade") != "":
 		req.Kind = fake.Upgraded
+	case r.URL.Query().Get("kind") == switchertest.KindUpload.String():
+		req.Kind = fake.Upload
+	case r.URL.Query().Get("kind") == switchertest.KindDownload.String():
+		req.Kind = fake.Stream
 	}
 	if c, err := r.Cookie(sessionCookie); err == nil {
 		d.mu.Lock()

@@ -79,7 +79,7 @@ func (r Report) WriteTo(w io.Writer) (int64, error) {
 func Rules() []Rule {
 	var all []Rule
 	for _, some := range [][]Rule{switchRules(), callRules(), honestRules(), weightRules(), previewRules(), countRules(), raceRules(), waitRules(), forceRules(),
-		sessionRules(), sealRules(), holdRules()} {
+		sessionRules(), classRules(), sealRules(), holdRules()} {
 		all = append(all, some...)
 	}
 	return all

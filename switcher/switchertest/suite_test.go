@@ -19,7 +19,7 @@ import (
 )
 
 func allBroken() []broken {
-	return slices.Concat(brokenSwitches(), brokenCalls(), brokenWords(), brokenCounts(), brokenForces(), brokenSeals(), brokenHolds())
+	return slices.Concat(brokenSwitches(), brokenCalls(), brokenWords(), brokenCounts(), brokenForces(), brokenClasses(), brokenSeals(), brokenHolds())
 }
 
 // Each rule has a broken fake that fails exactly it: a suite that nobody has seen fail proves nothing.
