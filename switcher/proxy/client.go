@@ -267,6 +267,20 @@ func (c *Client) Traits() abswap.Traits {
 	return abswap.Traits{Forgets: true}
 }
 
+// Health tells how the slots are that the proxy asks, by name; none if it asks nobody. See Config.Health.
+func (c *Client) Health(ctx context.Context) (all []SlotHealth, err error) {
+	st, err := c.status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, sl := range st.Slots {
+		if sl.Health != nil {
+			all = append(all, *sl.Health)
+		}
+	}
+	return all, nil
+}
+
 func (c *Client) status(ctx context.Context) (statusAnswer, error) {
 	var st statusAnswer
 	if err := ctx.Err(); err != nil {

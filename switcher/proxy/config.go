@@ -52,6 +52,33 @@ type Config struct {
 	// listener offers "h2" in NextProtos, and with those that begin with it in plaintext. Where it is refused NextProtos must not offer it.
 	DisableHTTP2 bool
 
+	// MaxHead and MaxFields bound the head of a client's request: its bytes, from the first of the request line to its last CRLF, and its
+	// fields. One that is larger is answered 431, and its connection closed. 0: 1 MiB and 1000, which are also the most. A head that comes
+	// byte by byte is ended by HeadTimeout, which is the time for all of it. Over HTTP/2 a head has at most 128 KiB, and only its stream is
+	// refused. ServeHTTP keeps to MaxFields; how long a head may be is a matter of its net/http.Server there.
+	MaxHead, MaxFields int
+
+	// MaxConns is how many client connections Serve carries at a time, of whatever protocol; 0: no limit. When there are so many, one more waits for room, and
+	// others in the listener's backlog: nobody is refused by a burst. While one waits, answers over HTTP/1.1 say "Connection: close", and its
+	// idle connections end after 10s.
+	MaxConns int
+
+	// MaxInFlight is how many requests a slot, of one release, carries at a time; 0: no limit. What is more waits at the front door, counted in
+	// no slot: at most MaxQueue requests (0: 1000, negative: none), each at most QueueWait (0: 10s, negative: as long as its client does),
+	// and their bodies, which are read meanwhile, at most QueueBytes together (0: 16 MiB), so that it shows when a client goes away: such a
+	// request is never delivered. They go on in the order in which they came; where the slots are switched meanwhile, by what is in force
+	// then. What cannot wait is answered 503 with Retry-After. Upgraded connections, such as websockets, take no place.
+	MaxInFlight, MaxQueue int
+	QueueWait             time.Duration
+	QueueBytes            int64
+
+	// Health says how the slots are asked how they are, from New to Close. nil: nobody is asked.
+	Health *Health
+
+	// OnHealth is told when a slot becomes healthy or unhealthy, one after the other, on a goroutine of the proxy's. It returns soon, and
+	// does not call Close. nil: nobody is told.
+	OnHealth func(SlotHealth)
+
 	// Dial connects to a slot. nil: TCP, through net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -107,6 +134,8 @@ func (c Config) check() error {
 	} else if reservedAnswerField(c.ReleaseHeader) {
 		bad("Config.ReleaseHeader: %q has a meaning of its own in HTTP", c.ReleaseHeader)
 	}
+	c.checkLimits(bad)
+	c.Health.check(bad)
 	return multi.Join(errs...)
 }
 
@@ -155,6 +184,13 @@ func (c Config) withDefaults() Config {
 	set(&c.HeadTimeout, time.Minute)
 	set(&c.IdleTimeout, 5*time.Minute)
 	set(&c.Farewell, 500*time.Millisecond)
+	set(&c.QueueWait, 10*time.Second)
+	if c.MaxQueue == 0 {
+		c.MaxQueue = 1000
+	}
+	if c.QueueBytes == 0 {
+		c.QueueBytes = 16 << 20
+	}
 	if c.Dial == nil {
 		c.Dial = new(net.Dialer).DialContext
 	}

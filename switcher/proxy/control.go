@@ -39,7 +39,7 @@ type ControlOptions struct {
 // Orders carry the revision of the state that they rest on, and a key. One that arrives late, after another took effect, is refused; one
 // that arrives twice takes effect once. So no order that its caller has given up can win over a younger one.
 //
-//	GET  /v1/status                  what is in force, the counts of all slots, the hold, Stats
+//	GET  /v1/status                  what is in force, the counts of all slots, how they are, the hold, Stats
 //	GET  /v1/inflight?slot=          the Load of one slot
 //	GET  /v1/idle?slot=&wait=20s     answers when the slot is idle, or after wait
 //	GET  /v1/list?slot=&limit=100    what is in flight: age, bytes each way, peer, method, path and its class
@@ -372,7 +372,8 @@ func (c *control) status(x call) (any, error) {
 // status tells what is in force. The revision is at most as young as the rest.
 func (s *Switcher) status(ctx context.Context) (statusAnswer, error) {
 	a := statusAnswer{Version: 1, Revision: s.known.Load().Revision, Slots: []slotStatus{}, Traits: s.Traits(), Stats: s.Stats(),
-		Hold: s.holdStatus()}
+		Hold: s.holdStatus(), Queued: s.Queued()}
+	health := s.Health()
 	var err error
 	if a.Weights, err = s.Weights(ctx); err != nil {
 		return a, err
@@ -384,7 +385,7 @@ func (s *Switcher) status(ctx context.Context) (statusAnswer, error) {
 		}
 		k := slotStateOf(s.last(name))
 		a.Slots = append(a.Slots, slotStatus{Name: name, Part: a.Weights[name], Sealed: s.table.Sealed(name), Address: k.Address, Release: k.Release,
-			Started: k.Started, Load: load})
+			Started: k.Started, Load: load, Health: s.healthOf(name, health)})
 	}
 	return a, nil
 }

@@ -114,6 +114,7 @@ type (
 		Weights  map[string]int `json:"weights"`
 		Slots    []slotStatus   `json:"slots"`
 		Hold     holdStatus     `json:"hold"`
+		Queued   int            `json:"queued"`
 		Traits   abswap.Traits  `json:"traits"`
 		Stats    Stats          `json:"stats"`
 	}
@@ -125,6 +126,7 @@ type (
 		Release string      `json:"release,omitempty"`
 		Started time.Time   `json:"started,omitzero"`
 		Load    abswap.Load `json:"load"`
+		Health  *SlotHealth `json:"health,omitempty"`
 	}
 	holdStatus struct {
 		InForce bool `json:"in_force"`

@@ -20,6 +20,10 @@
 //   - With a Config.StateFile a change is on the disk before it is in force, and a proxy that was killed goes on where it was.
 //   - No timer ends work: quiet uploads, slow reports and silent websockets live as long as their two ends want.
 //
+// What it bounds: the head of a request, and the time for it; the client connections (Config.MaxConns); what a slot carries at a time, with a
+// queue before it (Config.MaxInFlight), in which a request is counted nowhere and picks its slot when it is let go. Config.Health asks the slots
+// how they are, and tells; it moves nothing unless Health.Eject is set, and never gives work to a slot that has none.
+//
 // Serve carries HTTP/1.1 over a data path of its own (internal/h1), which reads strictly: what could be understood in two ways is refused with
 // 400 and the connection ends. ServeHTTP does the same work behind another net/http server. Both decide, count and hold alike.
 //

@@ -30,6 +30,7 @@ type door struct {
 // doorConfig is what a door needs. Durations are as Config has them after withDefaults: 0 is none.
 type doorConfig struct {
 	headTimeout, idleTimeout, farewell time.Duration
+	maxConns, maxHead, maxFields       int
 
 	trusted []netip.Prefix
 	logger  *slog.Logger
@@ -40,10 +41,11 @@ type doorConfig struct {
 
 func newDoor(cfg doorConfig) *door {
 	d := &door{cfg: cfg}
-	first := h1.Config{HeadTimeout: cfg.headTimeout, IdleTimeout: cfg.idleTimeout, Logger: cfg.logger}
-	d.h2 = newH2Server(h2Config{handler: cfg.handler, headTimeout: cfg.headTimeout, idleTimeout: cfg.idleTimeout, logger: cfg.logger})
+	first := h1.Config{HeadTimeout: cfg.headTimeout, IdleTimeout: cfg.idleTimeout, MaxConns: cfg.maxConns, MaxHead: cfg.maxHead,
+		MaxFields: cfg.maxFields, Logger: cfg.logger}
+	d.h2 = newH2Server(h2Config{handler: cfg.handler, headTimeout: cfg.headTimeout, idleTimeout: cfg.idleTimeout, maxHead: cfg.maxHead, logger: cfg.logger})
 	if !cfg.noHTTP2 {
-		first.HTTP2 = d.h2.take
+		first.HTTP2, first.Others = d.h2.take, d.h2.conns
 	}
 	d.server = h1.NewServer(first, d)
 	return d

@@ -1,9 +1,13 @@
 package proxy
 
 import (
+	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/switcher/proxy/internal/h1"
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
 )
@@ -76,3 +80,66 @@ func (s *Switcher) IdleConns(slot string) (n int) {
 	}
 	return n
 }
+
+// Conns returns how many client connections Serve carries.
+func (s *Switcher) Conns() int { return s.door.server.Conns() }
+
+// Crowded reports whether a connection waits for room.
+func (s *Switcher) Crowded() bool { return s.door.server.Crowded() }
+
+// HealthByAddress gives s the fault of proxies that keep what they know of a target by its address (Caddy's hosts pool, skipper's registry).
+func HealthByAddress(s *Switcher) {
+	p := s.prober.Load()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hooks.byAddress = true
+}
+
+// HealthUndrains gives s the fault of kamal-proxy, where a probe that passes makes a draining target take work again.
+func HealthUndrains(s *Switcher) {
+	p := s.prober.Load()
+	p.tell.Lock()
+	defer p.tell.Unlock()
+	p.hooks.seen = func(g *generation, err error) {
+		parts := slices.Clone(s.table.Parts())
+		if err == nil && !slices.ContainsFunc(parts, func(p route.Part[*h1.Pool]) bool { return p.Gen == g }) {
+			s.table.Set(append(parts, route.Part[*h1.Pool]{Gen: g, Part: 100})...)
+		}
+	}
+}
+
+// RestoreHeld gives s the fault of kamal-proxy, whose pause comes back after a crash with nobody who could end it.
+func RestoreHeld(s *Switcher) {
+	o := abswap.HoldOptions{}.WithDefaults()
+	s.holds.mu.Lock()
+	defer s.holds.mu.Unlock()
+	s.holds.now = &hold{options: o, ends: time.Now().Add(time.Hour), total: time.AfterFunc(time.Hour, func() {})}
+	s.holds.now.options.Each = time.Hour
+	s.table.SetHeld(true)
+}
+
+// Blind gives s the fault of kamal-proxy, which does not look at the clients of the requests that wait.
+func Blind(s *Switcher) { s.hooks.blind = true }
+
+// ShutdownRefusing is Shutdown with the fault of fabio, which refuses requests from then on.
+func (s *Switcher) ShutdownRefusing(ctx context.Context) error {
+	s.door.leave()
+	s.publish()
+	return s.Shutdown(ctx)
+}
+
+// ActivateLeavingLock is Activate of a known slot with the fault of fabio's CloseProxy, which returns an error with the lock in its hands.
+func (s *Switcher) ActivateLeavingLock(ctx context.Context, slot string) error {
+	if err := s.lock(ctx, "activate"); err != nil {
+		return err
+	}
+	next := s.next(map[string]placed{slot: {s.last(slot), 100}}, "")
+	if err := s.store.save(next, s.known.Load()); err != nil {
+		return err
+	}
+	s.unlock()
+	return nil
+}
+
+// Unlock takes the lock from whoever has left it.
+func (s *Switcher) Unlock() { s.unlock() }

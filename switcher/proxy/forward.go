@@ -55,6 +55,11 @@ func (s *Switcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "CONNECT is not for this server", http.StatusMethodNotAllowed)
 		return
 	}
+	if s.cfg.tooManyFields(r.Header) {
+		w.Header().Set("Connection", "close")
+		http.Error(w, "the head has too many fields", http.StatusRequestHeaderFieldsTooLarge)
+		return
+	}
 	if r.Body == nil {
 		c := *r
 		c.Body = http.NoBody
@@ -76,9 +81,9 @@ func (s *Switcher) forward(g guest) {
 	fresh := false
 	for try := 1; ; try++ {
 		gen := s.table.Enter(work, unreachable)
-		if gen == nil && work.Held {
+		for gen == nil && (work.Held || work.Full != nil) {
 			var ok bool
-			if gen, ok = s.wait(g, unreachable); !ok {
+			if gen, ok = s.waitIn(g, unreachable); !ok {
 				return
 			}
 		}

@@ -27,6 +27,7 @@ type h2Config struct {
 	handler     http.Handler
 	headTimeout time.Duration // from the first byte of a header block to its last, and of the preface
 	idleTimeout time.Duration // of a connection without a stream
+	maxHead     int           // bytes of a header block; 0: as many as h2Head says, and never more
 	logger      *slog.Logger
 }
 
@@ -53,8 +54,12 @@ func newH2Server(cfg h2Config) *h2Server {
 	s := &h2Server{cfg: cfg, given: make(chan net.Conn), done: make(chan struct{}), bell: make(chan struct{}, 1), open: map[*h2Conn]bool{}}
 	only := new(http.Protocols)
 	only.SetUnencryptedHTTP2(true) // TLS, where there is any, is below an h2Conn
+	head := h2Head
+	if cfg.maxHead > 0 {
+		head = min(cfg.maxHead, head)
+	}
 	s.http = &http.Server{
-		Handler: http.HandlerFunc(s.serve), Protocols: only, ReadHeaderTimeout: cfg.headTimeout, IdleTimeout: cfg.idleTimeout, MaxHeaderBytes: h2Head,
+		Handler: http.HandlerFunc(s.serve), Protocols: only, ReadHeaderTimeout: cfg.headTimeout, IdleTimeout: cfg.idleTimeout, MaxHeaderBytes: head,
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: h2Streams, MaxReadFrameSize: h2FrameSize, MaxReceiveBufferPerStream: h2StreamWindow,
 			MaxReceiveBufferPerConnection: h2ConnWindow},
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, h2Key{}, c) },

@@ -35,9 +35,25 @@ type waiter struct {
 	bytes  int64         // reserved for its body; guarded by holds.mu
 	sized  bool          // the body's length is known
 	served chan struct{} // closed when it was let go
-	gen    *generation   // which it has entered then; nil: none takes work
+	gen    *generation   // which it has entered then; nil: none takes work, or it was turned away
 	gone   bool          // its client was not there any more: it was not let in
+	away   bool          // there was no room for it in the queue
+	queued bool          // a hold has let it go into the queue, which has it now; guarded by holds.mu
+	moved  chan struct{} // told then
+	at     *generation   // of the queue: where it waits for a place; guarded by queue.mu
 }
+
+// newWaiter returns a waiter for x.
+func newWaiter(x guest, avoid *generation) *waiter {
+	w := &waiter{x: x, avoid: avoid, sized: x.Length() > 0, served: make(chan struct{}), moved: make(chan struct{}, 1)}
+	if w.sized {
+		w.bytes = x.Length()
+	}
+	return w
+}
+
+// lost reports whether nobody waits for the answer any more.
+func (w *waiter) lost() bool { return w.x.Context().Err() != nil || w.x.Ahead().Broken() }
 
 // Hold makes new requests wait at the front door, before they pick a slot, and counts them in none. From its return on nothing enters a slot
 // but what Beyond lets pass; what had picked one and was not counted yet waits too. At the release they pick, by the state that is in force
@@ -91,14 +107,20 @@ func (s *Switcher) release(h *hold) {
 		return
 	}
 	h.total.Stop()
+	s.queue.pass(true) // they were there before
 	for e := h.waiting.Front(); e != nil; e = e.Next() {
 		w := e.Value.(*waiter)
 		w.place = nil
-		if w.gone = w.x.Context().Err() != nil || w.x.Ahead().Broken(); !w.gone {
+		if w.gone = w.lost(); !w.gone {
 			work := w.x.Work()
 			work.Pass = true
 			w.gen = s.table.Enter(work, w.avoid)
 			work.Pass = false
+			if w.gen == nil && work.Full != nil {
+				w.queued = true
+				s.queue.adopt(w)
+				continue
+			}
 		}
 		close(w.served)
 	}
@@ -147,6 +169,10 @@ func (s *Switcher) wait(x guest, avoid *generation) (gen *generation, ok bool) {
 			if gen, how := s.stay(h, w); how != outwaited {
 				return gen, s.letGo(x, how)
 			}
+			if w.queued {
+				s.queue.refuse(x)
+				return nil, false
+			}
 			fallthrough
 		case h != nil:
 			if h.options.Beyond == abswap.HoldRefuse {
@@ -158,6 +184,9 @@ func (s *Switcher) wait(x guest, avoid *generation) (gen *generation, ok bool) {
 		}
 		gen = s.table.Enter(work, avoid)
 		work.Pass = false
+		if gen == nil && work.Full != nil {
+			return nil, true // to the queue
+		}
 		if gen != nil || !work.Held {
 			x.StopAhead(false)
 			return gen, true
@@ -172,10 +201,7 @@ func (s *Switcher) join(x guest, avoid *generation) (h *hold, w *waiter) {
 	if h = s.holds.now; h == nil {
 		return nil, nil
 	}
-	w = &waiter{x: x, avoid: avoid, sized: x.Length() > 0, served: make(chan struct{})}
-	if w.sized {
-		w.bytes = x.Length()
-	}
+	w = newWaiter(x, avoid)
 	if h.waiting.Len() >= h.options.Max || w.bytes > h.options.Bytes-h.bytes {
 		return h, nil
 	}
@@ -184,13 +210,19 @@ func (s *Switcher) join(x guest, avoid *generation) (h *hold, w *waiter) {
 	return h, w
 }
 
-// reserve says whether w may read n bytes of a body whose length is not known.
+// reserve says whether w may read n bytes of a body whose length is not known. h is nil for one that has come to the queue at once.
 func (s *Switcher) reserve(h *hold, w *waiter, n int64) bool {
 	if w.sized {
 		return true // it was reserved at once
 	}
+	if h == nil {
+		return s.queue.reserve(w, n)
+	}
 	s.holds.mu.Lock()
 	defer s.holds.mu.Unlock()
+	if w.queued {
+		return s.queue.reserve(w, n)
+	}
 	if w.place == nil || n > h.options.Bytes-h.bytes {
 		return false
 	}
@@ -199,10 +231,16 @@ func (s *Switcher) reserve(h *hold, w *waiter, n int64) bool {
 	return true
 }
 
-// leave takes w out of the hold. It is false if w has been let go already.
+// leave takes w out of where it waits. It is false if w has been let go already.
 func (s *Switcher) leave(h *hold, w *waiter) bool {
+	if h == nil {
+		return s.queue.leave(w)
+	}
 	s.holds.mu.Lock()
 	defer s.holds.mu.Unlock()
+	if w.queued {
+		return s.queue.leave(w)
+	}
 	if w.place == nil {
 		return false
 	}
@@ -222,21 +260,34 @@ const (
 	badAhead                 // its body is none
 )
 
-// stay waits until w is let go, or cannot wait any longer.
+// stay waits until w is let go, or cannot wait any longer. h is nil for one that has come to the queue at once.
 func (s *Switcher) stay(h *hold, w *waiter) (*generation, staying) {
 	x := w.x
 	ahead := x.Ahead()
-	if ahead == nil {
+	if s.hooks.blind {
+		// a fault
+	} else if ahead == nil {
 		x.Watch()
 	} else if !ahead.Started() {
 		x.Continue()
 		ahead.Start(func(n int) bool { return s.reserve(h, w, int64(n)) })
 	}
 	var outwaits <-chan time.Time
-	if h.options.Each < h.options.Total { // else the end of the hold comes first, also for the first one
-		each := time.NewTimer(h.options.Each)
-		defer each.Stop()
+	var each *time.Timer
+	bound := func(d time.Duration) {
+		each = time.NewTimer(d)
 		outwaits = each.C
+	}
+	defer func() {
+		if each != nil {
+			each.Stop()
+		}
+	}()
+	switch {
+	case h == nil && s.cfg.QueueWait > 0:
+		bound(s.cfg.QueueWait)
+	case h != nil && h.options.Each < h.options.Total: // else the end of the hold comes first, also for the first one
+		bound(h.options.Each)
 	}
 	body := ahead.Stopped()
 	for {
@@ -247,6 +298,14 @@ func (s *Switcher) stay(h *hold, w *waiter) (*generation, staying) {
 			how = goneAway
 		case <-outwaits:
 			how = outwaited
+		case <-w.moved:
+			if outwaits = nil; each != nil {
+				each.Stop()
+			}
+			if s.cfg.QueueWait > 0 {
+				bound(s.cfg.QueueWait)
+			}
+			continue
 		case <-body:
 			body = nil
 			switch ahead.State() {
@@ -264,6 +323,8 @@ func (s *Switcher) stay(h *hold, w *waiter) (*generation, staying) {
 		}
 		<-w.served
 		switch {
+		case w.away:
+			return nil, outwaited
 		case w.gone && ahead.Broken() && x.Context().Err() == nil:
 			return nil, badAhead
 		case w.gone:

@@ -45,6 +45,7 @@ func (s *Switcher) Shutdown(ctx context.Context) error {
 func (s *Switcher) Close() error {
 	s.door.leave()
 	s.closed.Store(true)
+	s.prober.Load().close()
 	s.busy <- struct{}{}
 	s.publish() // nobody can enter any more
 	s.endHold()

@@ -22,10 +22,18 @@ type Switcher struct {
 	known  atomic.Pointer[state] // what was put in force last; changed by the one who holds busy
 	doubt  doubt
 	holds  holds
+	queue  *queue                 // nil: no limit on what is in flight
+	prober atomic.Pointer[prober] // nil: nobody is asked
 	door   *door
 	closed atomic.Bool // Close has begun
 	pools  *h1.PoolConfig
+	hooks  hooks
 	stats  struct{ failed, refused, retried, cut atomic.Int64 }
+}
+
+// hooks are faults for tests.
+type hooks struct {
+	blind bool // the client of a request that waits is not looked at
 }
 
 var ( // what this backend can do
@@ -40,8 +48,8 @@ var ( // what this backend can do
 	_ http.Handler            = (*Switcher)(nil)
 )
 
-// New checks cfg and returns a Switcher. It connects to nothing. With a Config.StateFile it goes on where the last proxy with that file ended,
-// and Close must be called to let the file go. The error lists all mistakes in cfg, or says why the state file cannot be used.
+// New checks cfg and returns a Switcher. It connects to nothing, unless Config.Health is set: then it asks the slots until
+// Close. With a Config.StateFile it goes on where the last proxy with that file ended, and Close must be called to let the file go. The error lists all mistakes in cfg, or says why the state file cannot be used.
 func New(cfg Config) (*Switcher, error) { return newOn(cfg, realDisk()) }
 
 func newOn(cfg Config, d disk) (*Switcher, error) {
@@ -56,10 +64,13 @@ func newOn(cfg Config, d disk) (*Switcher, error) {
 	s := &Switcher{cfg: cfg, table: route.New[*h1.Pool](names...), busy: make(chan struct{}, 1)}
 	s.pools = h1.NewPoolConfig(h1.PoolConfig{Dial: cfg.Dial, DialTimeout: cfg.DialTimeout, ReuseBefore: cfg.ReuseBefore, MarkAs: cfg.ReleaseHeader})
 	s.door = newDoor(doorConfig{headTimeout: cfg.HeadTimeout, idleTimeout: cfg.IdleTimeout, farewell: cfg.Farewell, trusted: cfg.TrustedPeers, logger: cfg.Logger,
+		maxConns: cfg.MaxConns, maxHead: cfg.MaxHead, maxFields: cfg.MaxFields,
 		forward: func(x *h1.Exchange) { s.forward(x) }, handler: s, noHTTP2: cfg.DisableHTTP2})
+	s.limit()
 	if err := s.restore(d); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
+	s.startProber()
 	return s, nil
 }
 
@@ -263,6 +274,7 @@ func (s *Switcher) publish(parts ...route.Part[*h1.Pool]) {
 	}
 	s.table.Set(parts...)
 	s.closeIdle()
+	s.prober.Load().look()
 }
 
 // closeIdle closes the idle connections to the generations to which nothing leads, and lets none be kept: a drained slot has none.

@@ -53,7 +53,7 @@ func (x *Exchange) answer(u *Upstream, r *Response) (how Ending, keep bool, err 
 
 // closing reports whether the client is to open another connection for its next request.
 func (x *Exchange) closing() bool {
-	if x.conn.srv.front.Leaving() || x.Order() == route.HandOver {
+	if x.conn.srv.front.Leaving() || x.conn.srv.crowd.waits() || x.Order() == route.HandOver {
 		return true
 	}
 	if b := x.upload; b != nil {
@@ -192,7 +192,7 @@ func (x *Exchange) Fail(status int, text string, retryAfter int, last bool) {
 	if x.upload != nil {
 		whole = x.upload.isWhole() && !x.broke
 	}
-	x.last = x.last || last || !whole || c.srv.front.Leaving()
+	x.last = x.last || last || !whole || c.srv.front.Leaving() || c.srv.crowd.waits()
 	x.linger = !whole
 	c.SetWriteDeadline(noDeadline) // a cut may have set one that has passed
 	if _, err := c.Write(failure(status, text, retryAfter, x.last, x.facts)); err != nil {

@@ -183,7 +183,8 @@ func (c *Chunks) end(out []byte, room int) ([]byte, *Fault) {
 	tail := []byte(nothing)
 	if len(c.trailer) > 0 {
 		tail = tail[:3]
-		l := lines{}
+		var l lines
+		l.reset()
 		for {
 			from, to, ok, fault := l.next(c.trailer)
 			if fault != nil || !ok {

@@ -194,6 +194,7 @@ func (c *conn) revive() {
 func (c *conn) readHead() bool {
 	x := &c.x
 	x.req = getRequest()
+	x.req.limit(c.srv.cfg.MaxHead, c.srv.cfg.MaxFields)
 	blank := 0
 	for {
 		p := c.pending()
@@ -261,7 +262,10 @@ func (c *conn) look(now time.Time) {
 		c.startWatch(word)
 		return
 	case phaseIdle:
-		if limit = c.srv.cfg.IdleTimeout; c.raw != nil && word != c.settled && c.interrupt(word, phaseMoving) {
+		if limit = c.srv.cfg.IdleTimeout; c.srv.crowd.waits() && (limit == 0 || limit > crowdIdle) {
+			limit = crowdIdle
+		}
+		if c.raw != nil && word != c.settled && c.interrupt(word, phaseMoving) {
 			c.settled = word + movedBy<<phaseBits
 			return
 		}

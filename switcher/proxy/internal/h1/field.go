@@ -1,6 +1,6 @@
 package h1
 
-// Limits of a head.
+// Limits of a head, unless Config sets lower ones for those of clients.
 const (
 	MaxHead   = 1 << 20 // bytes
 	MaxFields = 1000
@@ -140,11 +140,24 @@ type lines struct {
 	fields []field
 	at     int // where the line begins that is being read
 	seen   int // up to here there is no end of it
+	bytes  int // how long the head may be
+	count  int // how many fields it may have
 }
 
 func (l *lines) reset() {
 	l.fields = l.fields[:0]
 	l.at, l.seen = 0, 0
+	l.bytes, l.count = MaxHead, MaxFields
+}
+
+// limit sets lower limits; 0: the limit that there is.
+func (l *lines) limit(bytes, fields int) {
+	if bytes > 0 {
+		l.bytes = min(bytes, MaxHead)
+	}
+	if fields > 0 {
+		l.count = min(fields, MaxFields)
+	}
 }
 
 // next returns where the next line lies, without its CRLF; ok is false if head does not have all of it yet.
@@ -152,7 +165,7 @@ func (l *lines) next(head []byte) (from, to int, ok bool, f *Fault) {
 	i := indexLF(head[l.seen:])
 	if i < 0 {
 		l.seen = len(head)
-		if l.seen > MaxHead {
+		if l.seen > l.bytes {
 			return 0, 0, false, errHeadSize
 		}
 		return 0, 0, false, nil
@@ -163,7 +176,7 @@ func (l *lines) next(head []byte) (from, to int, ok bool, f *Fault) {
 	}
 	l.at = to + 2
 	l.seen = l.at
-	if l.at > MaxHead {
+	if l.at > l.bytes {
 		return 0, 0, false, errHeadSize
 	}
 	return from, to, true, nil
@@ -171,7 +184,7 @@ func (l *lines) next(head []byte) (from, to int, ok bool, f *Fault) {
 
 // add takes a line in.
 func (l *lines) add(head []byte, from, to int) (*field, *Fault) {
-	if len(l.fields) == MaxFields {
+	if len(l.fields) == l.count {
 		return nil, errHeadFields
 	}
 	f, fault := fieldAt(head, from, to)

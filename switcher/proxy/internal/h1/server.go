@@ -26,8 +26,12 @@ type Front interface {
 	Sender(addr net.Addr) Sender
 }
 
-// Config says how a Server serves. Zero durations mean no limit.
+// Config says how a Server serves. Zero means no limit.
 type Config struct {
+	MaxConns    int           // connections that are served at a time, with Others
+	Others      func() int    // how many of those given to HTTP2 there are; nil: none
+	MaxHead     int           // bytes of a request's head; 0: as many as the constant MaxHead says, and never more
+	MaxFields   int           // fields of a request's head; 0: as many as the constant MaxFields says, and never more
 	HeadTimeout time.Duration // from the first byte of a request's head to its last; TLS handshakes too
 	IdleTimeout time.Duration // of a connection without a request
 	Logger      *slog.Logger
@@ -46,6 +50,7 @@ type Server struct {
 	count   atomic.Int64
 	number  atomic.Uint32 // of the last connection
 	bell    chan struct{} // rung while closing, when something has ended
+	crowd   *crowd
 	all     sync.WaitGroup
 	pipes   pipes
 
@@ -62,7 +67,7 @@ type Server struct {
 
 // NewServer returns a Server that gives its requests to front.
 func NewServer(cfg Config, front Front) *Server {
-	return &Server{cfg: cfg, front: front, conns: map[*conn]bool{}, bell: make(chan struct{}, 1), hands: make(chan *conn)}
+	return &Server{cfg: cfg, front: front, conns: map[*conn]bool{}, bell: make(chan struct{}, 1), hands: make(chan *conn), crowd: newCrowd()}
 }
 
 // Conns returns how many connections there are.
@@ -86,6 +91,10 @@ func (s *Server) Serve(l net.Listener) error {
 			continue
 		}
 		pause = 0
+		if s.cfg.MaxConns > 0 {
+			s.addToCrowd(nc)
+			continue
+		}
 		s.add(nc)
 	}
 }
@@ -161,6 +170,7 @@ func (s *Server) remove(c *conn) {
 	delete(s.conns, c)
 	s.mu.Unlock()
 	s.count.Add(-1)
+	s.crowd.ring()
 	s.ring()
 }
 

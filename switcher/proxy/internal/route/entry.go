@@ -17,7 +17,12 @@ type Entry[T any] struct {
 	Held    bool         // set by Enter: it did not enter since the table is held
 	Away    bool         // set by Enter: it did not enter since the table is away
 	Wish    Wish         // where it wants to go, if the state grants that
+	Turn    bool         // it takes a place although others wait for one; see Limit
 	Cut     func()       // called when the work is to be ended at once; it does not block, and may be called more than once
+
+	Full   *Generation[T] // set by Enter: it did not enter since there is no place in it; see Limit
+	fullAt *state[T]
+	placed bool // it has a place
 
 	gen        *Generation[T]
 	shard      *shard[T]
@@ -34,9 +39,12 @@ func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 		if e.Held, e.Away = false, false; st.shut != 0 && e.shutOut(st.shut) {
 			return nil
 		}
-		var g *Generation[T]
-		if e.Wish.Kind != NoWish {
-			g = st.grant(&e.Wish, avoid)
+		g := e.awaited(st)
+		if g == nil {
+			e.Full = nil
+			if e.Wish.Kind != NoWish {
+				g = st.grant(&e.Wish, avoid)
+			}
 		}
 		if g == nil {
 			if g = st.pick(avoid); g == nil {
@@ -46,6 +54,10 @@ func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 		if t.hooks != nil && t.hooks.Picked != nil {
 			t.hooks.Picked(g)
 		}
+		if g.places != nil && !g.places.take(e.Turn) {
+			e.full(g, st)
+			return nil
+		}
 		sh := g.shards.any()
 		sh.entered.Add(1)
 		if t.hooks != nil && t.hooks.Counted != nil {
@@ -53,6 +65,7 @@ func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 		}
 		if t.state.Load() == st {
 			e.gen, e.shard = g, sh
+			e.Full, e.placed = nil, g.places != nil
 			e.upgraded.Store(false)
 			e.order.Store(uint32(NoOrder))
 			e.link()
@@ -62,6 +75,9 @@ func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 			return g
 		}
 		sh.left.Add(1)
+		if g.places != nil {
+			g.places.give(e.Turn)
+		}
 		g.watch.wake()
 	}
 }
@@ -70,6 +86,7 @@ func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 func (e *Entry[T]) Upgrade() {
 	e.shard.upgraded.Add(1)
 	e.upgraded.Store(true)
+	e.leavePlace(e.gen)
 }
 
 // Leave ends the counting of e, on the shard on which it entered. When it returns, e.Cut is not running and will not be called again. A
@@ -85,6 +102,7 @@ func (e *Entry[T]) Leave() {
 		sh.upgrLeft.Add(1)
 	}
 	sh.left.Add(1)
+	e.leavePlace(g)
 	g.watch.wake()
 }
 

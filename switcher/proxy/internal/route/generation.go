@@ -9,6 +9,8 @@ type Generation[T any] struct {
 	Target T // how the data path reaches it
 
 	watch  *watch
+	places *places       // nil: no limit
+	sick   bool          // guarded by Table.mu; see SetSick
 	order  atomic.Uint32 // Order for those that were on their way in when it was given
 	shards shards[T]
 }

@@ -11,6 +11,9 @@ const (
 // shutOut reports whether e may not enter, and notes why.
 func (e *Entry[T]) shutOut(s shut) bool {
 	e.Away = s&away != 0
+	if e.Away {
+		e.Full = nil // there is nothing to wait for here
+	}
 	e.Held = !e.Away && !e.Pass && s&held != 0
 	return e.Away || e.Held
 }
@@ -32,4 +35,5 @@ func (t *Table[T]) setShut(s shut, on bool) {
 		st.shut |= s
 	}
 	t.state.Store(&st)
+	t.changed()
 }

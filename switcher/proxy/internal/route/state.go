@@ -9,6 +9,7 @@ import (
 // holds the pointer that it loaded, that address cannot be used for another state.
 type state[T any] struct {
 	parts []Part[T]        // only those above 0
+	set   []Part[T]        // what they were set to; parts is less where one is sick
 	only  *Generation[T]   // the one that has all; nil: see picks
 	picks []*Generation[T] // pickCount of them, in the order in which they are handed out; empty if only is set, or nothing takes work
 	next  *ticket
@@ -30,7 +31,7 @@ type ticket struct {
 const pickCount = 100
 
 func newState[T any](parts []Part[T]) *state[T] {
-	s := &state[T]{parts: parts}
+	s := &state[T]{parts: parts, set: parts}
 	switch len(parts) {
 	case 0:
 	case 1:
@@ -79,9 +80,9 @@ func (s *state[T]) pick(avoid *Generation[T]) *Generation[T] {
 	return avoid // not reached: there are at least two
 }
 
-// part returns the part of g; 0 if no new work leads to it.
+// part returns the part that g was given; 0 if it takes no new work.
 func (s *state[T]) part(g *Generation[T]) int {
-	for _, p := range s.parts {
+	for _, p := range s.set {
 		if p.Gen == g {
 			return p.Part
 		}

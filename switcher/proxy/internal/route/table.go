@@ -51,6 +51,7 @@ type Table[T any] struct {
 	hooks  *Hooks[T] // nil but in tests
 	shards int       // per generation, a power of two
 	keeps  bool      // KeepSessions was called
+	limits *limits   // nil: none
 }
 
 // Hooks let tests stop a request at the two places where a careless table loses it, and see it enter.
@@ -101,6 +102,7 @@ func (t *Table[T]) Generation(k Key, makeTarget func() T) *Generation[T] {
 	live := t.state.Load()
 	s.gens = slices.DeleteFunc(slices.Clone(s.gens), func(g *Generation[T]) bool { return !live.leads(g) && g.count().total() == 0 })
 	g := newGeneration(k, makeTarget(), &s.watch, t.shards)
+	g.places = t.newPlaces()
 	s.gens = append(s.gens, g)
 	return g
 }
@@ -124,10 +126,12 @@ func (t *Table[T]) Set(parts ...Part[T]) {
 
 // publish puts a new state in force, as shut as the last one was; t.mu is held.
 func (t *Table[T]) publish(parts []Part[T]) {
-	st := newState(parts)
+	st := newState(withoutSick(parts))
+	st.set = parts
 	st.shut = t.state.Load().shut
 	t.bind(st)
 	t.state.Store(st)
+	t.changed()
 }
 
 // Seal publishes a state in which nothing leads to the slot, no part, no session and no preview; the others keep their ratio. From its return on no request enters the slot, so
@@ -136,7 +140,7 @@ func (t *Table[T]) Seal(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.slots[name].sealed, t.slots[name].previewed = true, false
-	left := slices.DeleteFunc(slices.Clone(t.state.Load().parts), func(p Part[T]) bool { return p.Gen.Key.Slot == name })
+	left := slices.DeleteFunc(slices.Clone(t.state.Load().set), func(p Part[T]) bool { return p.Gen.Key.Slot == name })
 	t.publish(scale(left))
 }
 
@@ -147,7 +151,7 @@ func (t *Table[T]) Sealed(name string) bool {
 	return t.slots[name].sealed
 }
 
-// Parts returns the parts of the generations that take new work. The caller does not change the slice.
+// Parts returns the parts of the generations that take new work, as they are in force: see SetSick. The caller does not change the slice.
 func (t *Table[T]) Parts() []Part[T] { return t.state.Load().parts }
 
 // Generations returns all generations of the slot that may have work in them, oldest first.

@@ -28,7 +28,7 @@ func (t *Table[T]) LetGo(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.slots[name].letGo = true
-	t.publish(t.state.Load().parts)
+	t.publish(t.state.Load().set)
 }
 
 // Preview publishes a state in which g grants wishes of previews, until Seal or StopPreview of its slot. g is the known generation of the slot,
@@ -38,7 +38,7 @@ func (t *Table[T]) Preview(g *Generation[T]) {
 	defer t.mu.Unlock()
 	t.slots[g.Key.Slot].previewed = true
 	g.cancelOrders()
-	t.publish(t.state.Load().parts)
+	t.publish(t.state.Load().set)
 }
 
 // StopPreview publishes a state in which the slot is not previewed. At its return nothing that begins afterwards enters it by such a wish.
@@ -47,7 +47,7 @@ func (t *Table[T]) StopPreview(name string) {
 	defer t.mu.Unlock()
 	if t.slots[name].previewed {
 		t.slots[name].previewed = false
-		t.publish(t.state.Load().parts)
+		t.publish(t.state.Load().set)
 	}
 }
 
@@ -58,7 +58,7 @@ func (t *Table[T]) bind(st *state[T]) {
 			continue
 		}
 		g := s.gens[len(s.gens)-1]
-		for _, p := range st.parts { // of a slot with a part the generation that has it
+		for _, p := range st.set { // of a slot with a part the generation that has it
 			if p.Gen.Key.Slot == name {
 				g = p.Gen
 			}
