@@ -23,6 +23,10 @@ type Config struct {
 	// the address that an abswap.InspectingSlot reports at Activate or SetWeights goes before the one named here.
 	Slots map[string]string
 
+	// Protocols says which protocol the application of a slot speaks; HTTP1 where it is not named. With H2C gRPC works: unary calls, streams in
+	// both directions, trailers. Clients of either protocol reach slots of either one; websockets reach those that speak HTTP1.
+	Protocols map[string]Protocol
+
 	// Active is the slot that takes work at once, unless StateFile knows better; it needs an address in Slots. "": none: until the first Activate every request is
 	// answered 503 with Retry-After.
 	Active string
@@ -85,6 +89,14 @@ type Config struct {
 	Logger *slog.Logger // nil: silent
 }
 
+// Protocol is what an application speaks.
+type Protocol int
+
+const (
+	HTTP1 Protocol = iota // HTTP/1.1
+	H2C                   // HTTP/2 in plaintext with prior knowledge, as gRPC servers without TLS do
+)
+
 // check returns all mistakes of c at once.
 func (c Config) check() error {
 	var errs []error
@@ -109,6 +121,14 @@ func (c Config) check() error {
 			bad("Config.Slots: slots %q and %q have the same address %q", other, name, addr)
 		}
 		at[addr] = name
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Protocols)) {
+		if _, ok := c.Slots[name]; !ok {
+			bad("Config.Protocols: %q is not one of the slots", name)
+		}
+		if p := c.Protocols[name]; p != HTTP1 && p != H2C {
+			bad("Config.Protocols: slot %q: %d is no protocol: HTTP1 and H2C are", name, p)
+		}
 	}
 	if c.Active != "" {
 		if addr, ok := c.Slots[c.Active]; !ok {
@@ -198,5 +218,6 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	c.Slots = maps.Clone(c.Slots)
+	c.Protocols = maps.Clone(c.Protocols)
 	return c
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/internal/multi"
 	"github.com/abswap/abswap/switcher/proxy/internal/h1"
+	"github.com/abswap/abswap/switcher/proxy/internal/h2c"
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
 )
 
@@ -264,7 +265,13 @@ func (s *Switcher) keyOf(ctx context.Context, sl abswap.Slot) (route.Key, error)
 }
 
 func (s *Switcher) generation(k route.Key) *generation {
-	return s.table.Generation(k, func() *h1.Pool { return h1.NewPool(s.pools, k.Address, mark(k)) })
+	return s.table.Generation(k, func() *h1.Pool {
+		p := h1.NewPool(s.pools, k.Address, mark(k))
+		if s.cfg.Protocols[k.Slot] == H2C {
+			p.Links = h2c.New(k.Address, s.cfg.Dial)
+		}
+		return p
+	})
 }
 
 // publish puts the parts in force. Connections may be kept before the first request can come, and none are kept when the last one has gone.

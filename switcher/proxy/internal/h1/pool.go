@@ -20,8 +20,18 @@ type Pool struct {
 	Addr string
 	Mark string // tells the generation to clients
 
+	// Links makes the connections; nil: PoolConfig.Dial does. It is set before the Pool is used.
+	Links Links
+
 	cfg    *PoolConfig
 	shards []poolShard
+}
+
+// Links are connections beneath those of a Pool, whose HTTP/1.1 they carry by other means.
+type Links interface {
+	Dial(ctx context.Context, network, address string) (net.Conn, error)
+	SetOpen(open bool) // as Pool.SetOpen
+	Idle() int         // as Pool.Idle
 }
 
 // PoolConfig is what the pools of one site have in common. It is made by NewPoolConfig.
@@ -69,6 +79,9 @@ func NewPool(cfg *PoolConfig, addr, mark string) *Pool {
 
 // SetOpen says whether connections may be kept. At return of SetOpen(false) no idle one is left, and none will be.
 func (p *Pool) SetOpen(open bool) {
+	if p.Links != nil {
+		defer p.Links.SetOpen(open)
+	}
 	for i := range p.shards {
 		s := &p.shards[i]
 		s.mu.Lock()
@@ -82,6 +95,9 @@ func (p *Pool) SetOpen(open bool) {
 
 // Idle returns how many connections are kept.
 func (p *Pool) Idle() (n int) {
+	if p.Links != nil {
+		n = p.Links.Idle()
+	}
 	for i := range p.shards {
 		s := &p.shards[i]
 		s.mu.Lock()
@@ -198,7 +214,11 @@ func (p *Pool) Connect(ctx context.Context) (*Upstream, error) {
 		ctx, cancel = context.WithTimeout(ctx, p.cfg.DialTimeout)
 		defer cancel()
 	}
-	nc, err := p.cfg.Dial(ctx, "tcp", p.Addr)
+	dial := p.cfg.Dial
+	if p.Links != nil {
+		dial = p.Links.Dial
+	}
+	nc, err := dial(ctx, "tcp", p.Addr)
 	if err != nil {
 		return nil, err
 	}
