@@ -64,7 +64,6 @@ func (r *run) preparing(ctx context.Context) verdict {
 		}
 	}
 	o := r.s.Drain
-	o.Sessions = false
 	switch r.s.Occupied {
 	case OccupiedRefuse:
 		o.AtDeadline, o.Deadline, o.Timeout, o.Classes, o.finish = LeaveUp, time.Time{}, time.Millisecond, nil, true
@@ -72,14 +71,14 @@ func (r *run) preparing(ctx context.Context) verdict {
 			o.Timeout = 2*orDefault(o.Quiet, 5*time.Second) + time.Second // such a zero takes its time to prove, and may be broken once
 		}
 	case OccupiedCut:
-		o.AtDeadline, o.Deadline, o.Timeout, o.Classes = CutOff, time.Time{}, time.Millisecond, nil
+		o.AtDeadline, o.Deadline, o.Timeout, o.Classes, o.Sessions = CutOff, time.Time{}, time.Millisecond, nil, false
 	}
 	for try := 1; ; try++ {
 		res, err := r.drain(ctx, to, o)
 		if err != nil {
 			return verdict{result: ResultFailed, err: fmt.Errorf("slot %q: %w: %w", to.Name(), ErrSlotOccupied, err), drain: &res}
 		}
-		note, err := r.retire(ctx, to)
+		note, err := r.retire(ctx, to, o.Sessions)
 		switch {
 		case errors.Is(err, errHasWork) && try < retireTries: // a health test, say, that is there for a moment
 			continue

@@ -230,7 +230,7 @@ func (s *Swapper) modelOf(ctx context.Context) (m *model, slots []Slot, err erro
 		case err != nil:
 			return nil, nil, fmt.Errorf("slot %q: %w", slot.Name(), err)
 		}
-		if l, err := r.load(ctx, slot); err == nil {
+		if l, err := r.loadWith(ctx, slot, s.Drain.Sessions); err == nil {
 			ms.load = l.Total()
 		}
 		m.slots[ms.name] = ms

@@ -195,7 +195,24 @@ func (r *run) relight(ctx context.Context, prefer ...string) error {
 	return joinErrors(append(errs, errors.New("no slot takes work, and none that is fit could be given it"))...)
 }
 
-// load reads what slot carries.
+// loadWith reads what slot carries, its sessions too if they are asked for.
+func (r *run) loadWith(ctx context.Context, slot Slot, sessions bool) (Load, error) {
+	l, err := r.load(ctx, slot)
+	d, ok := As[SessionDrainer](r.s.drainer())
+	if err != nil || !sessions || !ok {
+		return l, err
+	}
+	ctx, cancel := within(context.WithoutCancel(ctx), r.s.Timeouts.Observe, 10*time.Second)
+	defer cancel()
+	x, err := d.Sessions(ctx, slot)
+	if err != nil {
+		return l, fmt.Errorf("counting the sessions of slot %q: %w", slot.Name(), err)
+	}
+	l.Sessions, l.Evidence = x.Sessions, min(l.Evidence, x.Evidence)
+	return l, nil
+}
+
+// load reads what slot carries, without its sessions.
 func (r *run) load(ctx context.Context, slot Slot) (Load, error) {
 	ctx, cancel := within(context.WithoutCancel(ctx), r.s.Timeouts.Observe, 10*time.Second)
 	defer cancel()

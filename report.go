@@ -163,7 +163,7 @@ func (s *Swapper) Status(ctx context.Context) (Status, error) {
 	r := run{s: s}
 	for _, slot := range s.Slots {
 		one := SlotStatus{Name: slot.Name(), Part: out.Weights[slot.Name()]}
-		one.Load, err = r.load(ctx, slot)
+		one.Load, err = r.loadWith(ctx, slot, s.Drain.Sessions)
 		problem(err)
 		if one.Load.Total() > 0 {
 			one.Classes, err = countClasses(ctx, s.drainer(), slot)

@@ -133,7 +133,7 @@ func (r *run) stopping(ctx context.Context) verdict {
 	if err != nil {
 		return leave(err)
 	}
-	note, err := r.retire(ctx, slot)
+	note, err := r.retire(ctx, slot, r.s.Drain.Sessions)
 	switch {
 	case errors.Is(err, errMovedThere):
 		return moved("%v", err)
@@ -148,8 +148,9 @@ func (r *run) stopping(ctx context.Context) verdict {
 }
 
 // retire is the one way in which the engine stops a slot: seal, confirm, stop (promise W1). Its error wraps errMovedThere or errHasWork
-// where the slot must not be stopped. Without a SealingSwitcher, work could still come between the look and the stop; the note says so.
-func (r *run) retire(ctx context.Context, slot Slot) (note string, err error) {
+// where the slot must not be stopped. Without a SealingSwitcher, work could still come between the look and the stop; the note says so. With
+// sessions it does not seal while there are any, as that would end them (promise D4).
+func (r *run) retire(ctx context.Context, slot Slot, sessions bool) (note string, err error) {
 	w, err := r.see(ctx)
 	if err != nil {
 		return "", err
@@ -161,6 +162,15 @@ func (r *run) retire(ctx context.Context, slot Slot) (note string, err error) {
 		return "", fmt.Errorf("slot %q: %w: %s", slot.Name(), errMovedThere, weightsText(w))
 	}
 	st, stops := ability[StoppingSlot](slot)
+	if sessions {
+		l, err := r.loadWith(ctx, slot, true)
+		if err != nil {
+			return "", err
+		}
+		if l.Sessions > 0 || l.Evidence == EvidenceUnknown {
+			return "", fmt.Errorf("slot %q: %w: %d sessions (%s evidence)", slot.Name(), errHasWork, l.Sessions, l.Evidence)
+		}
+	}
 	sealed, err := r.seal(ctx, slot)
 	if err != nil {
 		return "", err

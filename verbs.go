@@ -247,7 +247,7 @@ func (s *Swapper) atWork(ctx context.Context, slot Slot) error {
 	}
 	ctx, cancel := within(ctx, s.Timeouts.Observe, 10*time.Second)
 	defer cancel()
-	l, err := s.drainer().InFlight(ctx, slot)
+	l, err := (&run{s: s}).loadWith(ctx, slot, s.Drain.Sessions)
 	switch {
 	case err != nil:
 		return fmt.Errorf("slot %q: %w", slot.Name(), err)

@@ -58,6 +58,9 @@ func (x *exchange) copyHead(resp *http.Response) {
 			h[name] = values
 		}
 	}
+	if set := x.answeredBy(resp.Header); set != "" {
+		h.Add("Set-Cookie", set)
+	}
 	for _, name := range [...]string{"Content-Type", "Date"} {
 		if _, ok := h[name]; !ok {
 			h[name] = nil // the server shall not invent one

@@ -46,6 +46,20 @@ type Config struct {
 	// where the slot does not tell it. A check at the front door reads it. "": no such field.
 	ReleaseHeader string
 
+	// Sessions keeps each client's session in the slot where it began; see SessionConfig. nil: every request goes where new work goes.
+	Sessions *SessionConfig
+
+	// StickyWeights is the name of a cookie by which a client stays, while the work is shared out between slots, in the one that it was given
+	// first, as long as that has a part, with that release; then it is given another one. The parts are then those of the clients that come
+	// without the cookie, not of all requests. The cookie is not signed: a client may choose among the slots that have a part. "": each request
+	// is shared out by itself.
+	StickyWeights string
+
+	// PreviewPeers are the networks whose clients may use previews; requests of all others go as if there were none. Behind a proxy in
+	// TrustedPeers the client is the one that it names in X-Forwarded-For; a request that another proxy has forwarded is nobody's. Empty: this
+	// machine's own addresses of loopback.
+	PreviewPeers []netip.Prefix
+
 	DialTimeout time.Duration // of a connection to a slot; 0: 5s, negative: none
 	ReuseBefore time.Duration // a kept connection to a slot carries a request that cannot be repeated (POST) only if idle for less; 0: 2s, negative: never
 	HeadTimeout time.Duration // from the first byte of a client's request head to its last, and of a TLS handshake; 0: 1m, negative: none
@@ -149,6 +163,14 @@ func (c Config) check() error {
 			bad("Config.TrustedPeers: number %d is not a valid network", i)
 		}
 	}
+	for i, p := range c.PreviewPeers {
+		if !p.IsValid() {
+			bad("Config.PreviewPeers: number %d is not a valid network", i)
+		}
+	}
+	if err := c.checkSessions(); err != nil {
+		errs = append(errs, err)
+	}
 	if c.ReleaseHeader != "" && !isToken(c.ReleaseHeader) {
 		bad("Config.ReleaseHeader: %q is not a valid name of a header field", c.ReleaseHeader)
 	} else if reservedAnswerField(c.ReleaseHeader) {
@@ -219,5 +241,13 @@ func (c Config) withDefaults() Config {
 	}
 	c.Slots = maps.Clone(c.Slots)
 	c.Protocols = maps.Clone(c.Protocols)
+	if len(c.PreviewPeers) == 0 {
+		c.PreviewPeers = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	}
+	if c.Sessions != nil {
+		o := *c.Sessions
+		o.ARR = maps.Clone(o.ARR)
+		c.Sessions = &o
+	}
 	return c
 }

@@ -41,10 +41,11 @@ type ControlOptions struct {
 //
 //	GET  /v1/status                  what is in force, the counts of all slots, how they are, the hold, Stats
 //	GET  /v1/inflight?slot=          the Load of one slot
+//	GET  /v1/sessions?slot=          the Load of its sessions
 //	GET  /v1/idle?slot=&wait=20s     answers when the slot is idle, or after wait
 //	GET  /v1/list?slot=&limit=100    what is in flight: age, bytes each way, peer, method, path and its class
 //	POST /v1/check                   findings of Check
-//	POST /v1/activate, /v1/weights, /v1/seal, /v1/force, /v1/hold, /v1/hold/renew, /v1/hold/release
+//	POST /v1/activate, /v1/weights, /v1/seal, /v1/force, /v1/preview, /v1/hold, /v1/hold/renew, /v1/hold/release
 //
 // Durations are in nanoseconds. The error lists all mistakes in o.
 func ControlHandler(s *Switcher, o ControlOptions) (http.Handler, error) {
@@ -84,6 +85,8 @@ func ControlHandler(s *Switcher, o ControlOptions) (http.Handler, error) {
 		pathWeights:  {http.MethodPost, c.once(c.weights)},
 		pathSeal:     {http.MethodPost, c.once(c.seal)},
 		pathForce:    {http.MethodPost, c.once(c.force)},
+		pathSessions: {http.MethodGet, c.sessions},
+		pathPreview:  {http.MethodPost, c.once(c.preview)},
 		pathHold:     {http.MethodPost, c.once(c.hold)},
 		pathRenew:    {http.MethodPost, c.renew},
 		pathRelease:  {http.MethodPost, c.release},
@@ -385,7 +388,7 @@ func (s *Switcher) status(ctx context.Context) (statusAnswer, error) {
 		}
 		k := slotStateOf(s.last(name))
 		a.Slots = append(a.Slots, slotStatus{Name: name, Part: a.Weights[name], Sealed: s.table.Sealed(name), Address: k.Address, Release: k.Release,
-			Started: k.Started, Load: load, Health: s.healthOf(name, health)})
+			Started: k.Started, Load: load, Health: s.healthOf(name, health), slotExtras: s.extrasOf(ctx, name)})
 	}
 	return a, nil
 }

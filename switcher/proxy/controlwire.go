@@ -127,6 +127,7 @@ type (
 		Started time.Time   `json:"started,omitzero"`
 		Load    abswap.Load `json:"load"`
 		Health  *SlotHealth `json:"health,omitempty"`
+		slotExtras
 	}
 	holdStatus struct {
 		InForce bool `json:"in_force"`

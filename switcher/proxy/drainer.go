@@ -86,6 +86,7 @@ func (s *Switcher) force(ctx context.Context, at *view, sl abswap.Slot, how absw
 	case abswap.ForceHandOver:
 		s.table.Order(sl.Name(), route.HandOver)
 	case abswap.ForceCut:
+		s.cutSessions(sl.Name())
 		s.table.Order(sl.Name(), route.Cut)
 	default:
 		return fmt.Errorf("proxy: slot %q: %d is no way to force it: ForceHandOver and ForceCut are", sl.Name(), how)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/abswap/abswap/switcher/proxy/internal/h1"
+	"github.com/abswap/abswap/switcher/proxy/internal/session"
 )
 
 // continueWait is how long a slot may leave an "Expect: 100-continue" unanswered before the body is sent to it all the same.
@@ -29,6 +30,8 @@ type exchange struct {
 	upgrade string    // the protocol that the client wants; "": none
 	expect  bool      // the client waits for a 100
 	ahead   *h1.Ahead // what a hold has read of the body; nil: it did not wait
+	visit   session.Visit
+	cookie  string // a Set-Cookie field for the answer; "": none
 
 	gen    *generation
 	conn   *upstreamConn

@@ -47,7 +47,7 @@ func DecodeState(text []byte) ([]byte, error) {
 
 // DecodeOrders reads text as each of the orders that there are, and writes those that it can be.
 func DecodeOrders(text []byte) (out [][]byte) {
-	for _, o := range []any{&activateOrder{}, &weightsOrder{}, &sealOrder{}, &forceOrder{}, &holdOrder{}, &leaseOrder{}, &checkOrder{}} {
+	for _, o := range []any{&activateOrder{}, &weightsOrder{}, &sealOrder{}, &forceOrder{}, &previewOrder{}, &holdOrder{}, &leaseOrder{}, &checkOrder{}} {
 		if decodeOrder(text, o) == nil {
 			again, err := json.Marshal(o)
 			if err != nil {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/abswap/abswap/switcher/proxy/internal/h1"
+	"github.com/abswap/abswap/switcher/proxy/internal/route"
+	"github.com/abswap/abswap/switcher/proxy/internal/session"
 )
 
 // maxTries bounds the attempts at one request: each may find another reason to go on.
@@ -34,6 +36,12 @@ type guest interface {
 	PutAhead()        // from here on the body can be read before anybody wants it
 	Ahead() *h1.Ahead // what PutAhead made; nil: nothing
 	StopAhead(unwanted bool)
+
+	// What follows is asked for only where there is a guide.
+	Values(name string) []string // of the request's fields of that canonical name, valid for now
+	Host() string                // which the request is meant for, port included
+	Visit() *session.Visit       // its part in a session
+	SetCookie(value string)      // adds a Set-Cookie field to the answer; "": none
 }
 
 // ServeHTTP forwards r to the slot that takes new work and streams the answer back. If no slot does, the answer is 503 with Retry-After; if
@@ -78,7 +86,12 @@ func (s *Switcher) forward(g guest) {
 	var unreachable *generation
 	var last error // why the previous attempt came to nothing
 	work := g.Work()
-	fresh := false
+	work.Wish = route.Wish{}
+	d := s.guide.Load()
+	if d != nil {
+		d.aim(g)
+	}
+	fresh, asked := false, false
 	for try := 1; ; try++ {
 		gen := s.table.Enter(work, unreachable)
 		for gen == nil && (work.Held || work.Full != nil) {
@@ -98,14 +111,17 @@ func (s *Switcher) forward(g guest) {
 			s.conclude(g, gen, h1.Redial, last)
 			return
 		}
-		how, err := counted(g, gen, fresh)
+		how, err := counted(g, gen, fresh, d)
 		if try < maxTries && (how == h1.Redial || how == h1.Repeat) {
 			s.stats.retried.Add(1)
 			s.log(slog.LevelDebug, "request goes to another connection", g, gen, err)
-			if how == h1.Redial {
-				unreachable = gen
-			} else {
+			switch {
+			case how != h1.Redial:
 				fresh = true
+			case work.Wish.Kind == route.Session && !asked:
+				asked = true // its session would end: once more
+			default:
+				unreachable = gen
 			}
 			last = err
 			continue
@@ -116,8 +132,11 @@ func (s *Switcher) forward(g guest) {
 }
 
 // counted runs Attempt and takes g out of the count, whatever happens.
-func counted(g guest, gen *generation, fresh bool) (h1.Ending, error) {
+func counted(g guest, gen *generation, fresh bool, d *guide) (h1.Ending, error) {
 	defer g.Work().Leave()
+	if d != nil {
+		return d.attempt(g, gen, fresh)
+	}
 	return g.Attempt(gen, fresh)
 }
 

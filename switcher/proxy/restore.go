@@ -80,11 +80,13 @@ func (s *Switcher) restore(d disk) error {
 	if name := s.cfg.Active; name != "" {
 		st.Slots = []slotState{{Name: name, Address: s.cfg.Slots[name], Part: 100}}
 	}
+	st.settle(s.cfg)
 	if s.cfg.StateFile != "" {
 		store, old, err := openStore(s.cfg.StateFile, d)
 		if err != nil {
 			return err
 		}
+		s.first = old == nil
 		if old != nil {
 			err = s.adopt(old, d)
 			st = &state{Revision: old.Revision, Slots: old.Slots}

@@ -102,10 +102,16 @@ func socketDir(t testing.TB, network string) string {
 	return dir
 }
 
-func newRig(context.Context) (switchertest.Rig, error) {
+func newRig(ctx context.Context) (switchertest.Rig, error) {
+	return newRigWith(ctx, proxy.Config{}, "")
+}
+
+// newRigWith is newRig with more in the configuration, and the application's session cookie.
+func newRigWith(_ context.Context, cfg proxy.Config, sessionCookie string) (switchertest.Rig, error) {
 	blue := httptest.NewServer(switchertest.NewApp("blue"))
 	green := httptest.NewServer(switchertest.NewApp("green"))
-	p, err := proxy.New(proxy.Config{Slots: map[string]string{"blue": address(blue), "green": address(green)}, Active: "blue"})
+	cfg.Slots, cfg.Active = map[string]string{"blue": address(blue), "green": address(green)}, "blue"
+	p, err := proxy.New(cfg)
 	if err != nil {
 		return switchertest.Rig{}, err
 	}
@@ -117,7 +123,7 @@ func newRig(context.Context) (switchertest.Rig, error) {
 	var serving sync.WaitGroup
 	serving.Go(func() { p.Serve(l) })
 
-	site := &switchertest.Site{Front: "http://" + l.Addr().String(), Slots: map[string]string{"blue": blue.URL, "green": green.URL}}
+	site := &switchertest.Site{Front: "http://" + l.Addr().String(), Slots: map[string]string{"blue": blue.URL, "green": green.URL}, SessionCookie: sessionCookie}
 	rig := site.Rig()
 	rig.Switcher, rig.Blue, rig.Green, rig.Stall = p, plain("blue"), plain("green"), stall.Stall
 	if err := p.Activate(context.Background(), plain("green")); err != nil { // so that both have a generation

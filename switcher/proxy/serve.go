@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 
+	"github.com/abswap/abswap/internal/multi"
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
 )
 
@@ -47,7 +48,9 @@ func (s *Switcher) Close() error {
 	s.closed.Store(true)
 	s.prober.Load().close()
 	s.busy <- struct{}{}
-	s.publish() // nobody can enter any more
+	s.table.Empty() // nobody can enter any more
+	s.steer(nil)
+	s.closeIdle()
 	s.endHold()
 	s.unlock()
 	for name := range s.cfg.Slots {
@@ -57,5 +60,9 @@ func (s *Switcher) Close() error {
 	for name := range s.cfg.Slots {
 		s.table.WaitIdle(context.Background(), name)
 	}
-	return s.closeStore()
+	var err error
+	if s.sessions != nil {
+		err = s.sessions.Close()
+	}
+	return multi.Join(err, s.closeStore())
 }

@@ -12,24 +12,29 @@ import (
 	"github.com/abswap/abswap/switcher/proxy/internal/h1"
 	"github.com/abswap/abswap/switcher/proxy/internal/h2c"
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
+	"github.com/abswap/abswap/switcher/proxy/internal/session"
 )
 
 // Switcher is the embedded proxy. It is an http.Handler, or a server of its own by Serve.
 type Switcher struct {
-	cfg    Config
-	table  *route.Table[*h1.Pool]
-	busy   chan struct{} // held by the one who changes the table; a channel, since waiting for it ends with a context
-	store  store
-	known  atomic.Pointer[state] // what was put in force last; changed by the one who holds busy
-	doubt  doubt
-	holds  holds
-	queue  *queue                 // nil: no limit on what is in flight
-	prober atomic.Pointer[prober] // nil: nobody is asked
-	door   *door
-	closed atomic.Bool // Close has begun
-	pools  *h1.PoolConfig
-	hooks  hooks
-	stats  struct{ failed, refused, retried, cut atomic.Int64 }
+	cfg      Config
+	table    *route.Table[*h1.Pool]
+	guide    atomic.Pointer[guide]           // nil: requests have no wishes
+	sessions *session.Table                  // nil: none are kept
+	previews map[string][]abswap.PreviewRule // by slot; changed by the one who holds busy
+	busy     chan struct{}                   // held by the one who changes the table; a channel, since waiting for it ends with a context
+	store    store
+	known    atomic.Pointer[state] // what was put in force last; changed by the one who holds busy
+	doubt    doubt
+	first    bool // there was no state file
+	holds    holds
+	queue    *queue                 // nil: no limit on what is in flight
+	prober   atomic.Pointer[prober] // nil: nobody is asked
+	door     *door
+	closed   atomic.Bool // Close has begun
+	pools    *h1.PoolConfig
+	hooks    hooks
+	stats    struct{ failed, refused, retried, cut atomic.Int64 }
 }
 
 // hooks are faults for tests.
@@ -38,15 +43,17 @@ type hooks struct {
 }
 
 var ( // what this backend can do
-	_ abswap.WeightedSwitcher = (*Switcher)(nil)
-	_ abswap.SealingSwitcher  = (*Switcher)(nil)
-	_ abswap.HoldingSwitcher  = (*Switcher)(nil)
-	_ abswap.TraitsSwitcher   = (*Switcher)(nil)
-	_ abswap.Checker          = (*Switcher)(nil)
-	_ abswap.WaitingDrainer   = (*Switcher)(nil)
-	_ abswap.ListingDrainer   = (*Switcher)(nil)
-	_ abswap.ForcingDrainer   = (*Switcher)(nil)
-	_ http.Handler            = (*Switcher)(nil)
+	_ abswap.WeightedSwitcher   = (*Switcher)(nil)
+	_ abswap.SealingSwitcher    = (*Switcher)(nil)
+	_ abswap.HoldingSwitcher    = (*Switcher)(nil)
+	_ abswap.TraitsSwitcher     = (*Switcher)(nil)
+	_ abswap.Checker            = (*Switcher)(nil)
+	_ abswap.PreviewingSwitcher = (*Switcher)(nil)
+	_ abswap.SessionDrainer     = (*Switcher)(nil)
+	_ abswap.WaitingDrainer     = (*Switcher)(nil)
+	_ abswap.ListingDrainer     = (*Switcher)(nil)
+	_ abswap.ForcingDrainer     = (*Switcher)(nil)
+	_ http.Handler              = (*Switcher)(nil)
 )
 
 // New checks cfg and returns a Switcher. It connects to nothing, unless Config.Health is set: then it asks the slots until
@@ -68,9 +75,18 @@ func newOn(cfg Config, d disk) (*Switcher, error) {
 		maxConns: cfg.MaxConns, maxHead: cfg.MaxHead, maxFields: cfg.MaxFields,
 		forward: func(x *h1.Exchange) { s.forward(x) }, handler: s, noHTTP2: cfg.DisableHTTP2})
 	s.limit()
+	if cfg.Sessions != nil {
+		s.table.KeepSessions()
+	}
 	if err := s.restore(d); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
+	var err error
+	if s.sessions, err = openSessions(cfg, s.first); err != nil {
+		return nil, fmt.Errorf("proxy: %w", multi.Join(err, s.closeStore()))
+	}
+	s.endLost()
+	s.steer(nil)
 	s.startProber()
 	return s, nil
 }
@@ -178,12 +194,13 @@ func (s *Switcher) set(ctx context.Context, what string, at *view, w ...abswap.W
 		}
 	}
 	s.publish(force...)
+	s.endLost()
 	s.settled(next, at)
 	return nil
 }
 
-// Seal makes sure that nothing leads to sl; the parts of the others are scaled up in their ratio. From its return on the counts of sl only
-// fall. An error means that nothing has changed.
+// Seal makes sure that nothing leads to sl, no part, no session and no preview; the parts of the others are scaled up in their ratio. From its
+// return on the counts of sl only fall. Sessions that were left in sl end: their clients begin anew in a live slot. An error means that nothing has changed.
 func (s *Switcher) Seal(ctx context.Context, sl abswap.Slot) error { return s.seal(ctx, nil, sl) }
 
 func (s *Switcher) seal(ctx context.Context, at *view, sl abswap.Slot) error {
@@ -206,7 +223,9 @@ func (s *Switcher) seal(ctx context.Context, at *view, sl abswap.Slot) error {
 		return fmt.Errorf("proxy: seal: nothing changed: %w", err)
 	}
 	s.table.Seal(sl.Name())
+	s.unpreview(sl.Name())
 	s.closeIdle()
+	s.endLost()
 	s.settled(next, at)
 	return nil
 }
@@ -233,9 +252,7 @@ func (s *Switcher) Check(ctx context.Context, r abswap.CheckRequest) error {
 			}
 		}
 	}
-	if r.Drain.Sessions {
-		errs = append(errs, fmt.Errorf("proxy: cannot count sessions, as Drain.Sessions needs: %w", errors.ErrUnsupported))
-	}
+	errs = append(errs, s.checkSwap(r)...)
 	if r.Drain.AtDeadline == abswap.HandOver || r.Drain.AtDeadline == abswap.CutOff {
 		errs = append(errs, abswap.Warnf("proxy: a hand-over reaches clients whose answer has not begun; websockets and running streams are not told"))
 	}
@@ -270,11 +287,14 @@ func (s *Switcher) generation(k route.Key) *generation {
 		if s.cfg.Protocols[k.Slot] == H2C {
 			p.Links = h2c.New(k.Address, s.cfg.Dial)
 		}
+		if s.cfg.StickyWeights != "" {
+			p.Stick = stickOf(k)
+		}
 		return p
 	})
 }
 
-// publish puts the parts in force. Connections may be kept before the first request can come, and none are kept when the last one has gone.
+// publish puts the parts in force. Connections may be kept before the first request can come, and none when nothing leads there any more.
 func (s *Switcher) publish(parts ...route.Part[*h1.Pool]) {
 	for _, p := range parts {
 		p.Gen.Target.SetOpen(true)

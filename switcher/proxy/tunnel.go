@@ -85,6 +85,9 @@ func (x *exchange) writeSwitch(bw *bufio.Writer, resp *http.Response, protocol s
 	if x.s.cfg.ReleaseHeader != "" {
 		writeField(bw, x.s.cfg.ReleaseHeader, x.gen.Target.Mark)
 	}
+	if set := x.answeredBy(resp.Header); set != "" {
+		writeField(bw, "Set-Cookie", set)
+	}
 	writeField(bw, "Upgrade", protocol)
 	writeField(bw, "Connection", "Upgrade")
 	bw.WriteString("\r\n")

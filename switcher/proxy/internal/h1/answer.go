@@ -17,6 +17,9 @@ func (x *Exchange) answer(u *Upstream, r *Response) (how Ending, keep bool, err 
 	x.refused = x.refused || !x.begun
 	body := responseBody(r, x.facts.Head)
 	style := Style{Minor: x.facts.Minor, Mark: x.gen.Target.cfg.mark, MarkAs: x.gen.Target.cfg.MarkAs, Marked: x.gen.Target.Mark}
+	if x.extra != nil {
+		style.Cookie = x.extra.answered(r, u.pending())
+	}
 	endless := body.framing == chunked || body.framing == toTheEnd
 	if style.Minor > 0 {
 		style.Chunked = endless

@@ -55,6 +55,7 @@ type Exchange struct {
 	skip    int      // bytes in conn.in that belong to this request
 	body    Body     // how far the request's body has been read
 	ahead   *Ahead   // what a hold has read of the body; nil: it did not wait
+	extra   *extra   // nil: nothing of that was asked for on this connection
 	path    [pathMax]byte
 	shard   uint32
 	flags   atomic.Uint32
@@ -111,6 +112,9 @@ func (x *Exchange) begin(p []byte) {
 	x.Entry.In.Store(0)
 	x.Entry.Out.Store(0)
 	x.Entry.Pass = false
+	if x.extra != nil {
+		x.extra.reset()
+	}
 	if x.whole {
 		x.conn.enter(phaseWaiting)
 	}

@@ -17,8 +17,9 @@ const keepIdle = time.Minute
 
 // Pool is the way to one generation of a slot: its address and its idle connections. A generation never uses another's.
 type Pool struct {
-	Addr string
-	Mark string // tells the generation to clients
+	Addr  string
+	Mark  string // tells the generation to clients
+	Stick string // names it in the cookie of a client that stays
 
 	// Links makes the connections; nil: PoolConfig.Dial does. It is set before the Pool is used.
 	Links Links

@@ -144,6 +144,7 @@ type Style struct {
 	Mark     string // the field by which every answer says who gave it, in canonical writing; "": none
 	MarkAs   string // how it is written
 	Marked   string // its value
+	Cookie   string // the value of a Set-Cookie field that is added; "": none
 	Protocol []byte // a 101 changes to it
 }
 
@@ -188,6 +189,9 @@ func (r *Response) Append(dst, head []byte, s Style) []byte {
 	}
 	if s.Mark != "" && r.Status >= 200 || s.Mark != "" && s.Protocol != nil {
 		dst = appendField(dst, s.MarkAs, s.Marked)
+	}
+	if s.Cookie != "" {
+		dst = appendField(dst, "Set-Cookie", s.Cookie)
 	}
 	switch {
 	case s.Protocol != nil:

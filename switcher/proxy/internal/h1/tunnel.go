@@ -55,7 +55,11 @@ func (x *Exchange) openTunnel(u *Upstream, r *Response) (*tunnel, Ending, error)
 	}
 	x.last = true
 	x.Upgrade()
-	switched := r.Append(nil, u.pending(), Style{Minor: 1, Mark: x.gen.Target.cfg.mark, MarkAs: x.gen.Target.cfg.MarkAs, Marked: x.gen.Target.Mark, Protocol: got})
+	style := Style{Minor: 1, Mark: x.gen.Target.cfg.mark, MarkAs: x.gen.Target.cfg.MarkAs, Marked: x.gen.Target.Mark, Protocol: got}
+	if x.extra != nil {
+		style.Cookie = x.extra.answered(r, u.pending())
+	}
+	switched := r.Append(nil, u.pending(), style)
 	u.take(r.Len())
 	putResponse(r)
 	r = nil

@@ -23,12 +23,19 @@ const (
 // sessions until the slot is sealed, gets another generation, or LetGo. It is called before the first Set.
 func (t *Table[T]) KeepSessions() { t.keeps = true }
 
-// LetGo publishes a state in which the slot keeps no sessions, until it has got a part again. What has entered is not touched.
-func (t *Table[T]) LetGo(name string) {
+// LetGo publishes a state in which the slot keeps no sessions, until it has got a part again. What has entered is not touched. A slot that has a
+// part is left as it is, and LetGo returns false.
+func (t *Table[T]) LetGo(name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for _, p := range t.state.Load().set {
+		if p.Gen.Key.Slot == name {
+			return false
+		}
+	}
 	t.slots[name].letGo = true
 	t.publish(t.state.Load().set)
+	return true
 }
 
 // Preview publishes a state in which g grants wishes of previews, until Seal or StopPreview of its slot. g is the known generation of the slot,
@@ -49,6 +56,20 @@ func (t *Table[T]) StopPreview(name string) {
 		t.slots[name].previewed = false
 		t.publish(t.state.Load().set)
 	}
+}
+
+// Given returns the parts as they were set, whether all are in force or not. The caller does not change the slice.
+func (t *Table[T]) Given() []Part[T] { return t.state.Load().set }
+
+// Empty publishes a state in which nothing leads anywhere, and no later one keeps sessions. At its return nothing enters any more.
+func (t *Table[T]) Empty() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.keeps = false
+	for _, s := range t.slots {
+		s.previewed = false
+	}
+	t.publish(nil)
 }
 
 // bind notes in st, which is about to be published, which generations grant wishes without having a part; t.mu is held.
@@ -83,8 +104,12 @@ func (s *state[T]) grant(w *Wish, avoid *Generation[T]) *Generation[T] {
 		}
 		return nil
 	}
-	for i := range s.parts {
-		if g := s.parts[i].Gen; w.fits(&g.Key) && g != avoid {
+	parts := s.parts
+	if w.Kind == Session {
+		parts = s.set // a sick slot keeps what it has
+	}
+	for i := range parts {
+		if g := parts[i].Gen; w.fits(&g.Key) && g != avoid {
 			return g
 		}
 	}

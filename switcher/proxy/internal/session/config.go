@@ -18,6 +18,8 @@ type Config struct {
 	Keys   *Keys  // required with Cookie
 	Secure bool   // Cookie is for TLS alone
 
+	CrossSite bool // and it goes along with requests from other sites; needs Secure
+
 	AppCookie string // name of the application's own session cookie
 	AppHeader string // name of a request's header field, in canonical form, that names the session
 
@@ -32,6 +34,9 @@ type Config struct {
 	// ARR's affinity cookie and no session here begins one there.
 	ARR       map[string]Generation
 	ARRCookie string // "": ARRAffinity
+
+	// Fresh says that there can be no session from before Open, so that the number is known at once where there is no File.
+	Fresh bool
 
 	// File is where the table is kept on the disk; its folder exists, and nobody else uses it. "": nowhere, so that after each start the
 	// number of sessions is not known for one idle period.

@@ -119,6 +119,9 @@ func decode(b []byte) (s saved, err error) {
 func (t *Table) load() error {
 	now := t.now()
 	t.unknown.Store(now + t.cfg.Idle.Milliseconds())
+	if t.cfg.Fresh {
+		t.unknown.Store(0)
+	}
 	if t.cfg.File == "" {
 		return nil
 	}
@@ -126,13 +129,15 @@ func (t *Table) load() error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case errors.Is(err, errDamaged):
+		t.unknown.Store(now + t.cfg.Idle.Milliseconds())
 		t.note(fmt.Errorf("file %q: %w: what was in it is lost", t.cfg.File, err))
 	case err != nil:
 		return err
 	default:
 		t.salt = s.salt
-		if s.clean {
-			t.unknown.Store(0)
+		t.unknown.Store(0)
+		if !s.clean {
+			t.unknown.Store(now + t.cfg.Idle.Milliseconds())
 		}
 		t.take(s, now)
 	}

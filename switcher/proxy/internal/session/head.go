@@ -21,8 +21,8 @@ const (
 	maxKey     = 4096     // bytes of an application's own cookie or field
 )
 
-// cookies calls f for the value of each cookie of that name, until it returns false. It allocates nothing.
-func cookies(h Head, name string, f func(value string) bool) {
+// Cookies calls f for the value of each cookie of that name, until it returns false. It allocates nothing.
+func Cookies(h Head, name string, f func(value string) bool) {
 	left, twins := maxCookies, maxTwins
 	for _, line := range h.Values("Cookie") {
 		if left -= len(line); left < 0 {
@@ -48,7 +48,7 @@ func cookies(h Head, name string, f func(value string) bool) {
 
 // cookie is the first value of a cookie of that name that is not empty.
 func cookie(h Head, name string) (value string) {
-	cookies(h, name, func(v string) bool {
+	Cookies(h, name, func(v string) bool {
 		value = v
 		return v == ""
 	})

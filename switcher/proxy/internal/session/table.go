@@ -120,7 +120,7 @@ func (t *Table) Pick(h Head) (p Pick) {
 }
 
 func (t *Table) pickSigned(h Head) (p Pick) {
-	cookies(h, t.cfg.Cookie, func(v string) bool {
+	Cookies(h, t.cfg.Cookie, func(v string) bool {
 		if s := t.seen(v); s != nil {
 			p = Pick{s: s}
 			return false
@@ -283,11 +283,14 @@ func (t *Table) Begin(p Pick, g Generation) (s *Session, set string) {
 	keys := t.keys.Load()
 	value := keys.sign(t.cfg.Cookie, token{id: p.id, issued: time.UnixMilli(issued), gen: g})
 	s.proof.Store(&proof{keys, sha256.Sum256([]byte(value))})
-	set = t.cfg.Cookie + "=" + value + "; Path=/; HttpOnly; SameSite=Lax"
+	set = t.cfg.Cookie + "=" + value + "; Path=/; HttpOnly"
 	if t.cfg.Secure {
 		set += "; Secure"
 	}
-	return s, set
+	if t.cfg.CrossSite {
+		return s, set + "; SameSite=None"
+	}
+	return s, set + "; SameSite=Lax"
 }
 
 // add puts a session into the table, or finds the one of that name, and counts a request in it. nil if the table is full, or the session is
@@ -430,6 +433,9 @@ func (t *Table) Answered(s *Session, g Generation, h Head) *Session {
 
 // rename is how long a session may be used by its old name.
 const rename = time.Minute
+
+// Known reports whether no session is missing in the numbers.
+func (t *Table) Known() bool { return t.now() >= t.unknown.Load() }
 
 // Live returns how many sessions g has. known is false where that cannot be told: after an end without Close, for one idle period. The number
 // is then at most too small.

@@ -1,0 +1,116 @@
+package abswap_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/switcher/fake"
+)
+
+// TestD4NoSealWhileSessionsLive deploys while a session lives in the old slot: that is sealed, and stopped, when the session has ended, not
+// before, though no request was in flight for hours.
+func TestD4NoSealWhileSessionsLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Drain.Sessions = true
+		s, err := r.sw.Open(t.Context(), fake.Request{Kind: fake.Session})
+		require.NoError(t, err)
+		began, ended := time.Now(), false
+		r.sw.SealFunc = func(ctx context.Context, slot abswap.Slot, do func(context.Context, abswap.Slot) error) error {
+			if slot.Name() == "blue" {
+				assert.True(t, ended, "sealed after %s", time.Since(began))
+			}
+			return do(ctx, slot)
+		}
+		time.AfterFunc(3*time.Hour, func() { ended = true; s.End() })
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		assert.GreaterOrEqual(t, time.Since(began), 3*time.Hour)
+		assert.False(t, running(t, r.blue))
+	})
+}
+
+// TestD4SessionsOccupyASlot deploys again while sessions live in the slot that would be needed.
+func TestD4SessionsOccupyASlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Drain.Sessions, r.Drain.Timeout = true, time.Minute
+		s, err := r.sw.Open(t.Context(), fake.Request{Kind: fake.Session})
+		require.NoError(t, err)
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeStillDraining, rep.Outcome)
+		assert.Equal(t, 1, rep.Drains[0].Last.Sessions)
+		seals := len(r.sw.Calls("Seal"))
+		_, err = r.Deploy(t.Context(), abswap.Release{ID: "v3"})
+		require.ErrorIs(t, err, abswap.ErrSlotOccupied)
+		assert.ErrorContains(t, err, `slot "blue" has 0 requests, 0 upgraded connections, 1 sessions`)
+		assert.Len(t, r.sw.Calls("Seal"), seals)
+		st, err := r.Status(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, 1, st.Slots[0].Load.Sessions)
+
+		r.Occupied, r.Drain.Timeout = abswap.OccupiedWait, time.Hour
+		time.AfterFunc(10*time.Minute, s.End)
+		rep, err = r.Deploy(t.Context(), abswap.Release{ID: "v3"})
+		require.NoError(t, err)
+		assert.Equal(t, "blue", rep.To)
+		assert.NoError(t, s.Err())
+	})
+}
+
+// TestD4RetainedSlotGetsASessionAgain has one begin in the retained slot, as after a restart of the backend: it is waited for, too.
+func TestD4RetainedSlotGetsASessionAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Drain.Sessions, r.Retain = true, time.Hour
+		before, err := r.sw.Open(t.Context(), fake.Request{Kind: fake.Session})
+		require.NoError(t, err)
+		back := true
+		r.sw.SessionsFunc = func(ctx context.Context, slot abswap.Slot, do func(context.Context, abswap.Slot) (abswap.Load, error)) (abswap.Load, error) {
+			l, err := do(ctx, slot)
+			if slot.Name() == "blue" && time.Since(began(r)) > 90*time.Minute && back {
+				l.Sessions = 1
+			}
+			return l, err
+		}
+		time.AfterFunc(time.Hour, before.End)
+		time.AfterFunc(5*time.Hour, func() { back = false })
+		start := time.Now()
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		assert.GreaterOrEqual(t, time.Since(start), 5*time.Hour)
+	})
+}
+
+// began is when the rig's first event was.
+func began(r *rig) time.Time {
+	if len(r.events) == 0 {
+		return time.Now()
+	}
+	return r.events[0].Time
+}
+
+// TestD4CutOccupantIncludesSessions takes a slot by force: OccupiedCut does not wait for sessions.
+func TestD4CutOccupantIncludesSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Drain.Sessions, r.Occupied = true, abswap.OccupiedCut
+		_, err := r.sw.Open(t.Context(), fake.Request{Kind: fake.Session})
+		require.NoError(t, err)
+		r.sw.Move(map[string]int{"green": 100})
+		r.green.Put(abswap.SlotState{Release: "v1", Running: true})
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		assert.Equal(t, "blue", rep.To)
+	})
+}

@@ -1,0 +1,65 @@
+package session
+
+// Visit is the part of one request in its session. Both data paths use it in this order: Open, then for each attempt Enter, perhaps Answered,
+// and Leave. It is not safe for concurrent use. The zero value belongs to no Table, and all its methods but Open do nothing.
+type Visit struct {
+	t   *Table
+	p   Pick
+	gen Generation
+	s   *Session
+	set string
+}
+
+// Open begins the visit of the request with that head, and returns where its session lives, or shall; the zero Generation: nowhere yet.
+// Nothing of h is kept.
+func (v *Visit) Open(t *Table, h Head) Generation {
+	*v = Visit{t: t, p: t.Pick(h)}
+	return v.p.Want()
+}
+
+// On reports whether the visit is open.
+func (v *Visit) On() bool { return v.t != nil }
+
+// Close forgets the visit.
+func (v *Visit) Close() {
+	if v.t != nil {
+		*v = Visit{}
+	}
+}
+
+// Enter tells that the request has entered g. A session that the client can name already is counted from here on; one that begins in it
+// counts when the client is about to hear of it, so that a request without an answer leaves none behind.
+func (v *Visit) Enter(g Generation) {
+	if v.t == nil {
+		return
+	}
+	v.gen, v.set = g, ""
+	signed := v.t.cfg.Cookie != ""
+	switch p := &v.p; {
+	case p.s != nil && p.s.gen == g, signed && p.named && p.want == g, !signed && (p.s != nil || p.named):
+		v.s, v.set = v.t.Begin(*p, g)
+	}
+}
+
+// Answered takes in the head of the final answer, and returns the value of a Set-Cookie field that is to be added to it; "": none.
+func (v *Visit) Answered(h Head) string {
+	if v.t == nil {
+		return ""
+	}
+	if v.s == nil && v.t.cfg.Cookie != "" {
+		v.s, v.set = v.t.Begin(v.p, v.gen)
+	}
+	v.s = v.t.Answered(v.s, v.gen, h)
+	if v.s.Ended() {
+		return "" // it was the application's last word
+	}
+	return v.set
+}
+
+// Leave ends the attempt. The session, if there is one, goes with the request to the next attempt.
+func (v *Visit) Leave() {
+	if v.s != nil {
+		v.s.Leave()
+		v.p.s, v.s = v.s, nil
+	}
+}
