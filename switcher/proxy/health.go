@@ -108,13 +108,12 @@ func (h Health) withDefaults() Health {
 
 // prober asks the slots.
 type prober struct {
-	s      *Switcher
-	cfg    Health
-	client *http.Client
-	kick   chan struct{} // told when there may be a generation that has not been asked
-	stop   context.CancelFunc
-	ended  chan struct{}
-	hooks  proberHooks
+	s     *Switcher
+	cfg   Health
+	kick  chan struct{} // told when there may be a generation that has not been asked
+	stop  context.CancelFunc
+	ended chan struct{}
+	hooks proberHooks
 
 	mu    sync.Mutex // taken before the lock of the table
 	slots map[string]*examined
@@ -142,10 +141,6 @@ func (s *Switcher) startProber() {
 		return
 	}
 	p := &prober{s: s, cfg: s.cfg.Health.withDefaults(), kick: make(chan struct{}, 1), ended: make(chan struct{}), slots: map[string]*examined{}}
-	p.client = &http.Client{
-		Transport:     &http.Transport{DialContext: s.cfg.Dial, DisableKeepAlives: true, DisableCompression: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
 	s.prober.Store(p)
@@ -246,11 +241,15 @@ func (p *prober) ask(ctx context.Context, g *generation) error {
 	}
 	r.Host = p.cfg.Host
 	r.Header.Set("User-Agent", "abswap-health")
-	resp, err := p.client.Do(r)
+	// A transport for each probe: it must have a connection of its own, and leave none behind.
+	tr := &http.Transport{DialContext: p.s.cfg.Dial, DisableKeepAlives: true, DisableCompression: true}
+	if p.s.cfg.Protocols[g.Key.Slot] == H2C {
+		tr.Protocols = new(http.Protocols)
+		tr.Protocols.SetUnencryptedHTTP2(true)
+	}
+	defer tr.CloseIdleConnections()
+	resp, err := tr.RoundTrip(r)
 	if err != nil {
-		if u, ok := errors.AsType[*url.Error](err); ok {
-			err = u.Err
-		}
 		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 			err = fmt.Errorf("no answer within %s: %w", p.cfg.Timeout, err)
 		}

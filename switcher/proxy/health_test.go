@@ -241,6 +241,22 @@ func TestA3ProbeNeverUndrains(t *testing.T) {
 	}
 }
 
+// TestHealthOfASlotThatSpeaksHTTP2 only, in plaintext.
+func TestHealthOfASlotThatSpeaksHTTP2(t *testing.T) {
+	only := new(http.Protocols)
+	only.SetUnencryptedHTTP2(true)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	app := &http.Server{Protocols: only, Handler: http.HandlerFunc(hello)}
+	go app.Serve(l)
+	t.Cleanup(func() { app.Close() })
+	told := make(chan proxy.SlotHealth, 1)
+	serve(t, proxy.Config{Slots: map[string]string{"blue": l.Addr().String()}, Active: "blue", Protocols: map[string]proxy.Protocol{"blue": proxy.H2C},
+		Health: &proxy.Health{Path: "/"}, OnHealth: func(h proxy.SlotHealth) { told <- h }})
+	h := within(t, told, "the first probe")
+	assert.Equal(t, proxy.HealthGood, h.State, h.Err)
+}
+
 // TestHealthMistakes are told by New.
 func TestHealthMistakes(t *testing.T) {
 	_, err := proxy.New(proxy.Config{Slots: map[string]string{"a": "h:1"}, Health: &proxy.Health{Path: "x", Every: -1}})

@@ -11,7 +11,7 @@ import (
 // Stats are counts since New.
 type Stats struct {
 	Failed  int64 // requests answered 502, and answers of a slot that broke off
-	Refused int64 // requests answered 503 since no slot took work, or a hold could not keep them
+	Refused int64 // requests answered 503 since no slot took work, or a hold or the queue could not keep them
 	Retried int64 // attempts that went to another connection, or another slot, without the client noticing
 	Cut     int64 // pieces of work ended by ForceCut or Close
 }

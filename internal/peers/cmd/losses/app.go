@@ -55,8 +55,9 @@ func post(w http.ResponseWriter, r *http.Request) {
 // unary is post with what gRPC puts around it: the status is in the trailer.
 func unary(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/grpc")
+	w.Header().Set("Trailer", "Grpc-Status")
 	post(w, r)
-	w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+	w.Header().Set("Grpc-Status", "0")
 }
 
 // eventEvery is how often a stream of events, or who talks, says something.
@@ -80,6 +81,12 @@ func events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// The key of RFC 6455, 1.3, and what it is answered with: HAProxy looks at both.
+const (
+	socketKey    = "dGhlIHNhbXBsZSBub25jZQ=="
+	socketAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+)
+
 // socket takes the connection over and sends back each line.
 func socket(w http.ResponseWriter, r *http.Request) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
@@ -91,7 +98,8 @@ func socket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer c.Close()
-	io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "+
+		socketAccept+"\r\n\r\n")
 	echo(c, brw.Reader, func() error { return nil })
 }
 

@@ -170,7 +170,8 @@ func (p *plainCaller) talk(ctx context.Context) error {
 	if err := p.connect(); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(p.c, "GET /socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(p.c, "GET /socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: "+socketKey+"\r\n\r\n"); err != nil {
 		return err
 	}
 	resp, err := http.ReadResponse(p.br, nil)

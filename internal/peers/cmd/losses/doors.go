@@ -40,7 +40,7 @@ func keeping(addr string) caller { return &plainCaller{addr: addr} }
 var rows = []row{
 	{"h1", "abswap proxy, HTTP/1.1", true, "", openProxy, keeping},
 	{"h2", "abswap proxy, HTTP/2", true, "", openProxy, func(addr string) caller { return newStreamCaller(addr, false) }},
-	{"grpc", "abswap proxy, HTTP/2 with gRPC's frames and trailers", true, "", openProxy, func(addr string) caller { return newStreamCaller(addr, true) }},
+	{"grpc", "abswap proxy, HTTP/2 end to end, with gRPC's frames and trailers", true, "", openH2C, func(addr string) caller { return newStreamCaller(addr, true) }},
 	{"tcp", "abswap proxy, TCP mode, a connection per POST", true, "", openTCP, func(addr string) caller { return &plainCaller{addr: addr, always: true} }},
 	{"haproxy", "HAProxy runtime API ready/drain", false, "haproxy", openHAProxy, keeping},
 	{"nginx", "nginx `-s reload`", false, "nginx", openNginx, keeping},
@@ -70,8 +70,15 @@ func serveDoor(serve func(net.Listener) error, sw abswap.Switcher, end func() er
 		}}, nil
 }
 
-func openProxy(a, b, _ string) (*door, error) {
-	p, err := proxy.New(proxy.Config{Slots: map[string]string{"a": a, "b": b}, Active: "a"})
+func openProxy(a, b, _ string) (*door, error) { return openWith(a, b, nil) }
+
+// openH2C opens a proxy that speaks HTTP/2 with the slots too.
+func openH2C(a, b, _ string) (*door, error) {
+	return openWith(a, b, map[string]proxy.Protocol{"a": proxy.H2C, "b": proxy.H2C})
+}
+
+func openWith(a, b string, speak map[string]proxy.Protocol) (*door, error) {
+	p, err := proxy.New(proxy.Config{Slots: map[string]string{"a": a, "b": b}, Active: "a", Protocols: speak})
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +158,7 @@ func openHAProxy(a, b, dir string) (*door, error) {
 	return start(addr, func(to string) error {
 		from := other(to)
 		return tell("set server be/" + to + " state ready; set server be/" + from + " state drain")
-	}, "haproxy", "-db", "-f", conf)
+	}, "haproxy", "-q", "-db", "-f", conf)
 }
 
 func openNginx(a, b, dir string) (*door, error) {

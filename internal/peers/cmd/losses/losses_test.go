@@ -20,9 +20,6 @@ func TestNothingIsLost(t *testing.T) {
 		}
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
-			if (r.name == "h2" || r.name == "grpc") && !speaksHTTP2(t) {
-				t.Skip("Serve speaks no HTTP/2")
-			}
 			res, err := measure(r, o)
 			if err != nil {
 				t.Fatal(err)
@@ -36,24 +33,6 @@ func TestNothingIsLost(t *testing.T) {
 			}
 		})
 	}
-}
-
-// speaksHTTP2 reports whether our front door does.
-func speaksHTTP2(t *testing.T) bool {
-	app, addr, err := startApp("a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer app.Close()
-	d, err := openProxy(addr, "127.0.0.1:1", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.close()
-	c := newStreamCaller(d.addr, false)
-	defer c.close()
-	_, err = c.post("x")
-	return err == nil
 }
 
 // TestTheTableSeesLosses runs it on a front door that is known to lose: nginx, which is reloaded to switch.
