@@ -98,7 +98,7 @@ func FuzzJournalLine(f *testing.F) {
 func TestFileJournalIsNeverMisread(t *testing.T) {
 	step := 1
 	if abswap.RaceDetector {
-		step = 11
+		step = 31
 	}
 	var id string
 	var data []byte

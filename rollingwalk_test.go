@@ -127,6 +127,9 @@ func TestRollModelEveryFault(t *testing.T) {
 
 // TestRollModelCatchesPlantedBugs proves that the model test can fail: each bug is one that an engine like this could well have.
 func TestRollModelCatchesPlantedBugs(t *testing.T) {
+	if raceDetector {
+		t.Skip("walked without the race detector")
+	}
 	type handler = func(*roll, context.Context, *memberState) verdict
 	assume := func(*roll, context.Context, *memberState) verdict { return ok() }
 	on := func(do func(r *roll, ctx context.Context, slot Slot) error) handler {

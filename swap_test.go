@@ -403,7 +403,7 @@ func TestNegativeTimeoutsBindNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.Timeouts = abswap.Timeouts{Install: -1, Start: -1, Warm: -1, Ready: -1, Gate: -1, Shift: -1, Observe: -1, Settle: -1, Stop: -1, Revert: -1}
-		r.green.ReadyAfter = 24 * time.Hour
+		r.green.ReadyAfter = 2 * time.Hour // no default is as long
 		rep, err := r.Deploy(t.Context(), v2)
 		require.NoError(t, err)
 		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)

@@ -224,6 +224,9 @@ func many() int {
 	if *full {
 		return 50
 	}
+	if briefly() {
+		return 2
+	}
 	return 3
 }
 

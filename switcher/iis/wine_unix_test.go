@@ -1,0 +1,5 @@
+//go:build unix
+
+package iis_test
+
+func underWine() bool { return false }

@@ -1,0 +1,8 @@
+package iis_test
+
+import "golang.org/x/sys/windows"
+
+// underWine reports whether this is Wine and no Windows.
+func underWine() bool {
+	return windows.NewLazySystemDLL("ntdll.dll").NewProc("wine_get_version").Find() == nil
+}
