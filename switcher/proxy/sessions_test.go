@@ -156,7 +156,7 @@ func TestD4SessionsStay(t *testing.T) {
 				require.NoError(t, f.Seal(t.Context(), plain("blue")))
 				assert.Zero(t, sessionsOf(t, f, "blue").Sessions)
 				assert.Equal(t, "green", old.get("/"), "sealed: it begins anew in a live slot")
-				assert.Zero(t, f.load(t, "blue").Total())
+				f.idle(t, "blue")
 				assert.Equal(t, 0, f.IdleConns("blue"))
 			})
 		}
@@ -290,7 +290,7 @@ func TestD4SessionsWaitInAHold(t *testing.T) {
 	go func() { got <- [2]string{"new", newVisitor(t, f.url).get("/")} }()
 	soon(t, "both wait", func() bool { return f.Held() == 2 })
 	f.activate(t, plain("green"))
-	assert.Zero(t, f.load(t, "blue").Total())
+	f.idle(t, "blue")
 	release()
 	all := map[string]string{}
 	for range 2 {

@@ -257,7 +257,7 @@ func TestCutBreaksWhatIsInTheSlot(t *testing.T) {
 	require.NoError(t, d.WaitIdle(t.Context(), plain("blue")))
 	fresh.say("still here")
 	assert.Equal(t, "still here", fresh.line())
-	assert.EqualValues(t, 1, d.Stats().Cut)
+	assert.Eventually(t, func() bool { return d.Stats().Cut == 1 }, patience, time.Millisecond, "it is told when it has left the count")
 }
 
 func TestACutReachesADial(t *testing.T) {
