@@ -133,8 +133,9 @@ func (p *plainCaller) events(ctx context.Context) error {
 	if err := p.connect(); err != nil {
 		return err
 	}
-	p.c.SetDeadline(time.Time{})
-	defer context.AfterFunc(ctx, func() { p.c.SetDeadline(time.Unix(1, 0)) })()
+	c := p.c
+	c.SetDeadline(time.Time{})
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
 	if _, err := io.WriteString(p.c, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		return err
 	}
