@@ -24,6 +24,10 @@
 // queue before it (Config.MaxInFlight), in which a request is counted nowhere and picks its slot when it is let go. Config.Health asks the slots
 // how they are, and tells; it moves nothing unless Health.Eject is set, and never gives work to a slot that has none.
 //
+// Config.Sessions keeps a client's session in the slot where it began, by a signed cookie or one of the application's, until it ends; a drain with
+// abswap.DrainOptions.Sessions waits for that. Switcher.Preview leads requests with a header, a cookie or a host to a slot before it takes work.
+// Both are rules of the one routing state, so Seal ends them like all else. Config.StickyWeights shares out clients instead of requests.
+//
 // Serve carries HTTP/1.1 over a data path of its own (internal/h1), which reads strictly: what could be understood in two ways is refused with
 // 400 and the connection ends. ServeHTTP does the same work behind another net/http server. Both decide, count and hold alike.
 //
