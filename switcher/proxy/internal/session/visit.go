@@ -8,6 +8,8 @@ type Visit struct {
 	gen Generation
 	s   *Session
 	set string
+
+	over bool // the session has ended since Open: the request, which was led to its slot, begins none there
 }
 
 // Open begins the visit of the request with that head, and returns where its session lives, or shall; the zero Generation: nowhere yet.
@@ -33,10 +35,14 @@ func (v *Visit) Enter(g Generation) {
 	if v.t == nil {
 		return
 	}
-	v.gen, v.set = g, ""
+	v.gen, v.set, v.over = g, "", false
 	signed := v.t.cfg.Cookie != ""
 	switch p := &v.p; {
-	case p.s != nil && p.s.gen == g, signed && p.named && p.want == g, !signed && (p.s != nil || p.named):
+	case p.s != nil && p.s.gen == g:
+		if v.over = !p.s.enter(); !v.over {
+			v.s = p.s
+		}
+	case signed && p.named && p.want == g, !signed && (p.s != nil || p.named):
 		v.s, v.set = v.t.Begin(*p, g)
 	}
 }
@@ -46,7 +52,7 @@ func (v *Visit) Answered(h Head) string {
 	if v.t == nil {
 		return ""
 	}
-	if v.s == nil && v.t.cfg.Cookie != "" {
+	if v.s == nil && !v.over && v.t.cfg.Cookie != "" {
 		v.s, v.set = v.t.Begin(v.p, v.gen)
 	}
 	v.s = v.t.Answered(v.s, v.gen, h)

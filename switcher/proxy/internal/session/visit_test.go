@@ -45,6 +45,24 @@ func TestVisitBeginsWithTheAnswer(t *testing.T) {
 	v.Leave()
 }
 
+// TestVisitOfASessionThatHasEnded: a request that was led to an old slot by a session begins no other there.
+func TestVisitOfASessionThatHasEnded(t *testing.T) {
+	for name, change := range map[string]func(*session.Config){"own cookie": own, "signed": nil} {
+		tab := open(t, change)
+		h := with("SID=one")
+		if _, set := visit(tab, h, blue); set != "" {
+			h = with(sent(set))
+		}
+		var v session.Visit
+		require.Equal(t, blue, v.Open(tab, h), name)
+		assert.Equal(t, 1, tab.EndAll(blue), name)
+		v.Enter(blue)
+		assert.Empty(t, v.Answered(http.Header{}), name)
+		v.Leave()
+		assert.Empty(t, tab.Generations(), name)
+	}
+}
+
 // TestVisitCountsUntilLeave: a session with a request under way is not idle.
 func TestVisitCountsUntilLeave(t *testing.T) {
 	tab := open(t, func(c *session.Config) { own(c); c.Idle = 50 * time.Millisecond })
