@@ -39,6 +39,12 @@ type doorConfig struct {
 	noHTTP2 bool
 }
 
+// door returns what a door needs to know of c.
+func (c Config) door(forward func(*h1.Exchange), handler http.Handler) doorConfig {
+	return doorConfig{headTimeout: c.HeadTimeout, idleTimeout: c.IdleTimeout, farewell: c.Farewell, trusted: c.TrustedPeers, logger: c.Logger,
+		maxConns: c.MaxConns, maxHead: c.MaxHead, maxFields: c.MaxFields, forward: forward, handler: handler, noHTTP2: c.DisableHTTP2}
+}
+
 func newDoor(cfg doorConfig) *door {
 	d := &door{cfg: cfg}
 	first := h1.Config{HeadTimeout: cfg.headTimeout, IdleTimeout: cfg.idleTimeout, MaxConns: cfg.maxConns, MaxHead: cfg.maxHead,

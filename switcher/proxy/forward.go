@@ -50,10 +50,21 @@ type guest interface {
 // Where an answer breaks off half way the handler panics with http.ErrAbortHandler, as net/http asks for: it is the only way to let the
 // client see that it is not complete. Every net/http server catches that. Serve does not come here: it has a data path of its own.
 func (s *Switcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := s.door.newExchange(w, r)
+	if x == nil {
+		return
+	}
+	if x.s = s; !s.forward(x) {
+		x.Fail(http.StatusMisdirectedRequest, noSite, 0, false)
+	}
+}
+
+// newExchange begins the exchange that ServeHTTP is to carry; nil: it has been answered.
+func (d *door) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	if r.ProtoMajor == 2 && r.Method != http.MethodConnect {
 		if status, text := judgeH2(r); status != 0 {
 			http.Error(w, strconv.Itoa(status)+" "+http.StatusText(status)+": "+text, status)
-			return
+			return nil
 		}
 	}
 	if r.Method == http.MethodConnect {
@@ -61,28 +72,28 @@ func (s *Switcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Connection", "close")
 		}
 		http.Error(w, "CONNECT is not for this server", http.StatusMethodNotAllowed)
-		return
+		return nil
 	}
-	if s.cfg.tooManyFields(r.Header) {
+	if d.tooManyFields(r.Header) {
 		w.Header().Set("Connection", "close")
 		http.Error(w, "the head has too many fields", http.StatusRequestHeaderFieldsTooLarge)
-		return
+		return nil
 	}
 	if r.Body == nil {
 		c := *r
 		c.Body = http.NoBody
 		r = &c
 	}
-	x := &exchange{s: s, w: w, r: r, rc: http.NewResponseController(w), upgrade: upgradeOf(r), expect: expectsContinue(r)}
+	x := &exchange{w: w, r: r, rc: http.NewResponseController(w), upgrade: upgradeOf(r), expect: expectsContinue(r)}
 	x.entry.Method, x.entry.Path, x.entry.Peer, x.entry.Started, x.entry.Cut = r.Method, r.URL.Path, r.RemoteAddr, time.Now(), x.cutNow
 	if r.ContentLength != 0 {
 		x.rc.EnableFullDuplex() // an answer may come before the body has ended, and must get through; HTTP/2 needs no asking
 	}
-	s.forward(x)
+	return x
 }
 
-// forward carries a request to its end.
-func (s *Switcher) forward(g guest) {
+// forward carries a request to its end. It is false if nothing has happened since the Switcher is no longer the one for that: see Sites.
+func (s *Switcher) forward(g guest) bool {
 	var unreachable *generation
 	var last error // why the previous attempt came to nothing
 	work := g.Work()
@@ -97,19 +108,22 @@ func (s *Switcher) forward(g guest) {
 		for gen == nil && (work.Held || work.Full != nil) {
 			var ok bool
 			if gen, ok = s.waitIn(g, unreachable); !ok {
-				return
+				return true
 			}
+		}
+		if gen == nil && work.Away {
+			return false
 		}
 		if gen == nil {
 			s.stats.refused.Add(1)
 			g.StopAhead(true)
 			g.Fail(http.StatusServiceUnavailable, "no slot takes requests at the moment", 1, false)
-			return
+			return true
 		}
 		if gen == unreachable {
 			work.Leave() // no other slot takes work
 			s.conclude(g, gen, h1.Redial, last)
-			return
+			return true
 		}
 		how, err := counted(g, gen, fresh, d)
 		if try < maxTries && (how == h1.Redial || how == h1.Repeat) {
@@ -127,7 +141,7 @@ func (s *Switcher) forward(g guest) {
 			continue
 		}
 		s.conclude(g, gen, how, err)
-		return
+		return true
 	}
 }
 

@@ -27,8 +27,8 @@ func (c Config) checkLimits(bad func(format string, args ...any)) {
 }
 
 // tooManyFields reports whether a head that net/http has read has more fields than Config.MaxFields lets through.
-func (c Config) tooManyFields(h http.Header) bool {
-	most := c.MaxFields
+func (d *door) tooManyFields(h http.Header) bool {
+	most := d.cfg.maxFields
 	if most == 0 {
 		most = h1.MaxFields
 	}

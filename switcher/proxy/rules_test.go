@@ -123,6 +123,15 @@ func newRigWith(_ context.Context, cfg proxy.Config, sessionCookie string) (swit
 	var serving sync.WaitGroup
 	serving.Go(func() { p.Serve(l) })
 
+	return frontRig(p, stall, l, blue, green, sessionCookie, func() error {
+		err := p.Close()
+		serving.Wait()
+		return err
+	})
+}
+
+// frontRig is the rig of p, which serves on l, with the applications blue and green behind it; end ends it.
+func frontRig(p *proxy.Switcher, stall *proxy.Staller, l net.Listener, blue, green *httptest.Server, sessionCookie string, end func() error) (switchertest.Rig, error) {
 	site := &switchertest.Site{Front: "http://" + l.Addr().String(), Slots: map[string]string{"blue": blue.URL, "green": green.URL}, SessionCookie: sessionCookie}
 	rig := site.Rig()
 	rig.Switcher, rig.Blue, rig.Green, rig.Stall = p, plain("blue"), plain("green"), stall.Stall
@@ -158,8 +167,7 @@ func newRigWith(_ context.Context, cfg proxy.Config, sessionCookie string) (swit
 		return resp.Header.Get("X-Switchertest-Slot"), stall.Order(peer), nil
 	}
 	rig.Close = func() error {
-		err := multi.Join(site.Close(), p.Close())
-		serving.Wait()
+		err := multi.Join(site.Close(), end())
 		blue.CloseClientConnections()
 		green.CloseClientConnections()
 		blue.Close()

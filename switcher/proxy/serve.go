@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"github.com/abswap/abswap/internal/multi"
@@ -23,28 +24,50 @@ func (s *Switcher) Stats() Stats {
 
 // Serve accepts connections on l and forwards their requests until Shutdown or Close is called, then returns http.ErrServerClosed. It may be
 // called for several listeners. It closes l. For TLS give it a tls.Listener.
-func (s *Switcher) Serve(l net.Listener) error { return s.door.serve(l) }
+func (s *Switcher) Serve(l net.Listener) error {
+	if s.sites != nil {
+		l.Close()
+		return errors.New("proxy: serve: a site of a Sites has no listener of its own: give it to the Sites")
+	}
+	return s.door.serve(l)
+}
 
 // Shutdown ends the proxy without breaking anything: it closes the listeners, says "Connection: close" in every answer for Config.Farewell, so
 // that clients in the midst of a conversation leave by themselves, then closes idle client connections, and waits until all requests and
 // upgraded connections have ended. While it waits, requests are still served and slots can still be switched. If ctx ends first its error
 // is returned and what is left goes on; Close ends that.
+//
+// One that Sites.New has made is taken out of its Sites instead, as Sites.Remove does, and clients stay where they are.
 func (s *Switcher) Shutdown(ctx context.Context) error {
-	if err := s.door.shutdown(ctx); err != nil {
+	if s.sites != nil {
+		s.sites.end(s)
+	} else if err := s.door.shutdown(ctx); err != nil {
 		return err
 	}
+	if err := s.waitIdle(ctx); err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// waitIdle waits until nothing is in flight in any slot.
+func (s *Switcher) waitIdle(ctx context.Context) error {
 	for name := range s.cfg.Slots {
 		if err := s.table.WaitIdle(ctx, name); err != nil {
 			return err
 		}
 	}
-	return s.Close()
+	return nil
 }
 
 // Close ends the proxy at once: listeners, connections and all work in flight. It waits until nothing of it is left. Afterwards requests are
 // answered 503, and Activate, SetWeights and Seal return http.ErrServerClosed. A second call does nothing.
 func (s *Switcher) Close() error {
-	s.door.leave()
+	if s.sites != nil {
+		s.sites.end(s)
+	} else {
+		s.door.leave()
+	}
 	s.closed.Store(true)
 	s.prober.Load().close()
 	s.busy <- struct{}{}
@@ -56,9 +79,12 @@ func (s *Switcher) Close() error {
 	for name := range s.cfg.Slots {
 		s.table.Order(name, route.Cut)
 	}
-	s.door.close()
-	for name := range s.cfg.Slots {
-		s.table.WaitIdle(context.Background(), name)
+	if s.sites == nil {
+		s.door.close()
+	}
+	s.waitIdle(context.Background())
+	if s.sites != nil {
+		s.sites.forget(s)
 	}
 	var err error
 	if s.sessions != nil {

@@ -31,6 +31,8 @@ type Switcher struct {
 	queue    *queue                 // nil: no limit on what is in flight
 	prober   atomic.Pointer[prober] // nil: nobody is asked
 	door     *door
+	sites    *Sites // whose door it is; nil: its own
+	at       place
 	closed   atomic.Bool // Close has begun
 	pools    *h1.PoolConfig
 	hooks    hooks
@@ -60,7 +62,10 @@ var ( // what this backend can do
 // Close. With a Config.StateFile it goes on where the last proxy with that file ended, and Close must be called to let the file go. The error lists all mistakes in cfg, or says why the state file cannot be used.
 func New(cfg Config) (*Switcher, error) { return newOn(cfg, realDisk()) }
 
-func newOn(cfg Config, d disk) (*Switcher, error) {
+func newOn(cfg Config, d disk) (*Switcher, error) { return newAt(cfg, d, nil, nil) }
+
+// newAt makes a Switcher with a door of its own, or, if at is not nil, at the door of that one, whose connections to slots are in shared.
+func newAt(cfg Config, d disk, at *Sites, shared *h1.Shared) (*Switcher, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
@@ -69,11 +74,15 @@ func newOn(cfg Config, d disk) (*Switcher, error) {
 	for name := range cfg.Slots {
 		names = append(names, name)
 	}
-	s := &Switcher{cfg: cfg, table: route.New[*h1.Pool](names...), busy: make(chan struct{}, 1)}
-	s.pools = h1.NewPoolConfig(h1.PoolConfig{Dial: cfg.Dial, DialTimeout: cfg.DialTimeout, ReuseBefore: cfg.ReuseBefore, MarkAs: cfg.ReleaseHeader})
-	s.door = newDoor(doorConfig{headTimeout: cfg.HeadTimeout, idleTimeout: cfg.IdleTimeout, farewell: cfg.Farewell, trusted: cfg.TrustedPeers, logger: cfg.Logger,
-		maxConns: cfg.MaxConns, maxHead: cfg.MaxHead, maxFields: cfg.MaxFields,
-		forward: func(x *h1.Exchange) { s.forward(x) }, handler: s, noHTTP2: cfg.DisableHTTP2})
+	s := &Switcher{cfg: cfg, table: route.New[*h1.Pool](names...), busy: make(chan struct{}, 1), sites: at}
+	pools := h1.PoolConfig{Dial: cfg.Dial, DialTimeout: cfg.DialTimeout, ReuseBefore: cfg.ReuseBefore, MarkAs: cfg.ReleaseHeader}
+	if at != nil {
+		s.door = at.door
+		pools.Shared = shared
+	} else {
+		s.door = newDoor(cfg.door(func(x *h1.Exchange) { s.forward(x) }, s))
+	}
+	s.pools = h1.NewPoolConfig(pools)
 	s.limit()
 	if cfg.Sessions != nil {
 		s.table.KeepSessions()
@@ -283,7 +292,7 @@ func (s *Switcher) keyOf(ctx context.Context, sl abswap.Slot) (route.Key, error)
 
 func (s *Switcher) generation(k route.Key) *generation {
 	return s.table.Generation(k, func() *h1.Pool {
-		p := h1.NewPool(s.pools, k.Address, mark(k))
+		p := h1.NewPool(s.pools, lifeOf(k), mark(k))
 		if s.cfg.Protocols[k.Slot] == H2C {
 			p.Links = h2c.New(k.Address, s.cfg.Dial)
 		}
@@ -292,6 +301,15 @@ func (s *Switcher) generation(k route.Key) *generation {
 		}
 		return p
 	})
+}
+
+// lifeOf tells the application of a generation from all others.
+func lifeOf(k route.Key) h1.Life {
+	l := h1.Life{Addr: k.Address, Release: k.Release}
+	if !k.Started.IsZero() {
+		l.Started = k.Started.UnixNano()
+	}
+	return l
 }
 
 // publish puts the parts in force. Connections may be kept before the first request can come, and none when nothing leads there any more.

@@ -2,11 +2,10 @@ package h1
 
 import (
 	"context"
-	"math/bits"
 	"net"
 	"net/http"
-	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
@@ -15,7 +14,8 @@ import (
 // keepIdle is how long a connection to a slot is kept that nobody uses.
 const keepIdle = time.Minute
 
-// Pool is the way to one generation of a slot: its address and its idle connections. A generation never uses another's.
+// Pool is the way to one generation of a slot: its address and its idle connections. A generation never uses another's; but the same one may
+// serve several sites, whose pools then share their connections: see Shared.
 type Pool struct {
 	Addr  string
 	Mark  string // tells the generation to clients
@@ -24,8 +24,10 @@ type Pool struct {
 	// Links makes the connections; nil: PoolConfig.Dial does. It is set before the Pool is used.
 	Links Links
 
-	cfg    *PoolConfig
-	shards []poolShard
+	cfg   *PoolConfig
+	life  Life
+	mu    sync.Mutex            // held while shelf changes
+	shelf atomic.Pointer[shelf] // nil: no connection is kept
 }
 
 // Links are connections beneath those of a Pool, whose HTTP/1.1 they carry by other means.
@@ -41,6 +43,7 @@ type PoolConfig struct {
 	DialTimeout time.Duration // 0: none
 	ReuseBefore time.Duration // how long a connection may have been idle to carry what cannot be repeated
 	MarkAs      string        // the field that tells a Pool's Mark to clients; "": none
+	Shared      *Shared       // with whom connections are shared; nil: with nobody
 
 	mark string // MarkAs in canonical writing
 }
@@ -57,15 +60,6 @@ type (
 	Entry      = route.Entry[*Pool]
 )
 
-// poolShard holds a part of the idle connections, oldest first, so that exchanges on different cores seldom meet at one lock.
-type poolShard struct {
-	mu     sync.Mutex
-	open   bool // connections may be kept
-	idle   []*Upstream
-	expiry *time.Timer // runs expire; nil: not set
-	_      [64]byte
-}
-
 // Upstream is one connection to a slot. One exchange at a time owns it.
 type Upstream struct {
 	link
@@ -73,24 +67,29 @@ type Upstream struct {
 }
 
 // NewPool returns a Pool that keeps no connection until SetOpen.
-func NewPool(cfg *PoolConfig, addr, mark string) *Pool {
-	n := min(max(1<<bits.Len(uint(2*runtime.GOMAXPROCS(0)-1)), 4), 64)
-	return &Pool{Addr: addr, Mark: mark, cfg: cfg, shards: make([]poolShard, n)}
+func NewPool(cfg *PoolConfig, life Life, mark string) *Pool {
+	return &Pool{Addr: life.Addr, Mark: mark, cfg: cfg, life: life}
 }
 
-// SetOpen says whether connections may be kept. At return of SetOpen(false) no idle one is left, and none will be.
+// SetOpen says whether connections may be kept. At return of SetOpen(false) no idle one is left, and none will be, but for those of other sites
+// with which they are shared.
 func (p *Pool) SetOpen(open bool) {
+	if open == (p.shelf.Load() != nil) {
+		return
+	}
+	shared := p.cfg.Shared
 	if p.Links != nil {
+		shared = nil
 		defer p.Links.SetOpen(open)
 	}
-	for i := range p.shards {
-		s := &p.shards[i]
-		s.mu.Lock()
-		s.open = open
-		if !open {
-			s.closeIdle(0)
-		}
-		s.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch s := p.shelf.Load(); {
+	case open && s == nil:
+		p.shelf.Store(shared.open(p.life))
+	case !open && s != nil:
+		p.shelf.Store(nil)
+		shared.close(p.life, s)
 	}
 }
 
@@ -99,11 +98,14 @@ func (p *Pool) Idle() (n int) {
 	if p.Links != nil {
 		n = p.Links.Idle()
 	}
-	for i := range p.shards {
-		s := &p.shards[i]
-		s.mu.Lock()
-		n += len(s.idle)
-		s.mu.Unlock()
+	s := p.shelf.Load()
+	if s == nil {
+		return n
+	}
+	for _, sh := range *s.shards.Load() {
+		sh.mu.Lock()
+		n += len(sh.idle)
+		sh.mu.Unlock()
 	}
 	return n
 }
@@ -151,8 +153,13 @@ func (p *Pool) Take(within time.Duration, shard uint32) *Upstream { return p.tak
 
 // take is Take; if within is negative it may leave the look to the caller.
 func (p *Pool) take(within time.Duration, shard uint32, always bool) *Upstream {
-	for i := range p.shards {
-		s := &p.shards[(int(shard)+i)%len(p.shards)]
+	shelf := p.shelf.Load()
+	if shelf == nil {
+		return nil
+	}
+	shards := *shelf.shards.Load()
+	for i := range shards {
+		s := shards[(int(shard)+i)&(len(shards)-1)]
 		for {
 			u := s.pop(within)
 			if u == nil {
@@ -177,7 +184,7 @@ func (p *Pool) take(within time.Duration, shard uint32, always bool) *Upstream {
 
 // pop takes the newest connection out, if it has been idle for less than within.
 func (s *poolShard) pop(within time.Duration) *Upstream {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	n := len(s.idle)
 	if n == 0 || within >= 0 && time.Since(s.idle[n-1].idleFrom) >= within {
@@ -192,11 +199,15 @@ func (s *poolShard) pop(within time.Duration) *Upstream {
 // Put keeps u for the next request, or closes it if none may come.
 func (p *Pool) Put(u *Upstream, shard uint32) {
 	u.idleFrom = time.Now()
-	p.shards[int(shard)%len(p.shards)].keep(u)
+	if s := p.shelf.Load(); s != nil {
+		s.shard(shard).keep(u)
+		return
+	}
+	u.Close()
 }
 
 func (s *poolShard) keep(u *Upstream) {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	if !s.open {
 		u.Close()
