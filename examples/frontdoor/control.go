@@ -57,13 +57,15 @@ func (d *door) controls() http.Handler {
 
 // meant returns the proxy of the site that the request names by host=, or the one for all other hosts. If there is no such site it answers.
 func (d *door) meant(w http.ResponseWriter, r *http.Request) (*proxy.Switcher, bool) {
+	others, _ := d.sites.Lookup("")
 	host := r.FormValue("host")
 	if host == "" {
-		return d.main, true
+		return others, true
 	}
-	s, ok := d.sites[hostOf(host)]
-	if !ok {
+	s, _ := d.sites.Lookup(host)
+	if s == others {
 		http.Error(w, fmt.Sprintf("no site %q", host), http.StatusNotFound)
+		return nil, false
 	}
-	return s, ok
+	return s, true
 }

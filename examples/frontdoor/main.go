@@ -103,7 +103,7 @@ func run(ctx context.Context, args []string, out io.Writer, again func(), ready 
 		return 1
 	}
 	at := d.addresses()
-	log.Info("serving", "listen", at.plain, "tls", at.tls, "admin", at.admin, "sites", len(d.sites))
+	log.Info("serving", "listen", at.plain, "tls", at.tls, "admin", at.admin)
 	if ready != nil {
 		ready(at)
 	}
@@ -113,7 +113,7 @@ func run(ctx context.Context, args []string, out io.Writer, again func(), ready 
 		again()
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.grace)
 		defer cancel()
-		err = d.shutdown(end)
+		err = d.sites.Shutdown(end)
 	case err = <-d.failed:
 	}
 	if err = errors.Join(err, d.close()); err != nil && !errors.Is(err, http.ErrServerClosed) {

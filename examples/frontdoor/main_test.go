@@ -241,7 +241,7 @@ func TestMistakes(t *testing.T) {
 		"taken":            {[]string{"-listen", taken.Addr().String(), "-admin", ""}, 1, []string{taken.Addr().String()}},
 		"no certificate":   {[]string{"-tls-listen", "127.0.0.1:0", "-cert", dir + "/c", "-key", dir + "/k"}, 1, []string{dir + "/c"}},
 		"no sites":         {[]string{"-sites", dir + "/none"}, 1, []string{dir + "/none"}},
-		"bad sites":        {[]string{"-sites", sites}, 1, []string{"sites:1:", "sites:3:", "twice", "sites:4:", `"here"`}},
+		"bad sites":        {[]string{"-sites", sites}, 1, []string{"sites:1:", "sites:3:", "has a site already", "sites:4:", `"here"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out buffer

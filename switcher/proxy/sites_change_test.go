@@ -253,9 +253,9 @@ func TestSitesShutdown(t *testing.T) {
 // removed and switched. Each answer is one that was right between its request's begin and its end: none is lost, none late.
 func TestNothingIsLostWhileSitesChange(t *testing.T) {
 	const hosts, clients = 6, 8
-	changes := 600
+	changes := 300
 	if testing.Short() {
-		changes = 150
+		changes = 60
 	}
 	app := address(newBackend(t, "app", hello).Server)
 	m := serveSites(t, proxy.SitesConfig{})
