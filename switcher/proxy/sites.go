@@ -210,6 +210,7 @@ func (s *Sites) lead(p *Switcher, names []string) (left []*Switcher) {
 		old.at.hosts = slices.DeleteFunc(old.at.hosts, func(x string) bool { return x == n })
 		if len(old.at.hosts) == 0 {
 			old.table.SetAway(true)
+			old.queue.pass(false) // what waits for a place there need not any more
 			left = append(left, old)
 		}
 	}
