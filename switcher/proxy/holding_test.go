@@ -52,7 +52,7 @@ func newHoldingRig() (rig switchertest.Rig, err error) {
 	if err != nil {
 		return rig, err
 	}
-	h, err := proxy.NewHolding(proxy.HoldingConfig{Front: p, Inner: &gappy{engine: engine, gap: 2 * time.Millisecond}, Settle: 50 * time.Millisecond,
+	h, err := proxy.NewHolding(proxy.HoldingConfig{Front: p, Inner: &gappy{engine: engine, gap: 2 * time.Millisecond}, Settle: 400 * time.Millisecond,
 		Slots: []abswap.Slot{plain("blue"), plain("green")}, Address: door})
 	if err != nil {
 		return rig, err
