@@ -187,7 +187,7 @@ func TestKilledCommit(t *testing.T) {
 				defer cancel()
 				err := b.sw.Activate(ctx, b.green)
 				b.srv.ClearFaults()
-				if err != nil {
+				if err != nil && !strings.Contains(err.Error(), "not run: ") { // on a busy machine ctx may end before the commit
 					assert.ErrorIs(t, err, abswap.ErrUnknownOutcome)
 				}
 				require.NoError(t, b.srv.Settle(t.Context()))
