@@ -31,6 +31,22 @@
 // Serve carries HTTP/1.1 over a data path of its own (internal/h1), which reads strictly: what could be understood in two ways is refused with
 // 400 and the connection ends. ServeHTTP does the same work behind another net/http server. Both decide, count and hold alike.
 //
+// Serve speaks HTTP/2 with clients that choose it by ALPN, or begin with it in plaintext (prior knowledge; not by Upgrade), unless Config.DisableHTTP2 is
+// set: by net/http's implementation, each stream a request of ServeHTTP. A slot that Config.Protocols names H2C is spoken to in HTTP/2, so that
+// gRPC works end to end. What there is to know of it:
+//
+//   - ForceHandOver and Shutdown say GOAWAY without a last stream first, so that what is on its way is served; other streams of the
+//     connection go on. Shutdown says which stream was the last when Config.Farewell has passed.
+//   - ForceCut, and an answer that breaks off, reset the one stream, with INTERNAL_ERROR: the slot's own code is not passed on. A client's reset
+//     resets the slot's stream.
+//   - What could mean something else as HTTP/1.1 is refused: 400, or a reset. At most 250 streams a connection, 128 KiB of a header block, and
+//     Config.HeadTimeout for it to come.
+//   - A stream that a slot of HTTP/2 refuses, or did not see before it left (REFUSED_STREAM, GOAWAY), is sent again if its body had come whole and
+//     has no more than 64 KiB.
+//   - A client that waits for a 100 (Expect) gets it from the proxy as soon as the slot is there. Trailers of a request that were not announced
+//     are dropped. Websockets over HTTP/2 (extended CONNECT) are neither offered nor served, in a process that was not started with
+//     GODEBUG=http2xconnect=1: clients open them by HTTP/1.1.
+//
 // A deploy tool in another process steers the proxy through its control plane, by a Client, which is the same Switcher:
 //
 //	h, err := proxy.ControlHandler(p, proxy.ControlOptions{})
