@@ -110,6 +110,7 @@ func (c *h2raw) verdict(stream uint32) int {
 		switch {
 		case err != nil, kind == frameGoAway && binary.BigEndian.Uint32(payload[4:]) != 0, kind == frameReset && id == stream:
 			return 0
+		case kind == frameHeaders && id == stream && len(payload) > 3 && string(payload[1:4]) == "\x82\x08\x01": // 100, as Huffman writes it
 		case kind == frameHeaders && id == stream && payload[0] == 0x88:
 			return 200
 		case kind == frameHeaders && id == stream && payload[0] == 0x8c:
