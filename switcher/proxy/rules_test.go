@@ -28,6 +28,16 @@ func TestRules(t *testing.T) {
 	switchertest.Run(t, newRig)
 }
 
+// TestRulesOverH2 runs it with clients that speak HTTP/2.
+func TestRulesOverH2(t *testing.T) {
+	t.Parallel()
+	switchertest.Run(t, func(context.Context) (switchertest.Rig, error) {
+		rig, err := newRigBy(proxy.Config{}, "", h2Protocols())
+		rig.Load = 60 // the data path's load is that of TestRules
+		return rig, err
+	})
+}
+
 // TestClientRules runs it on a Client, over a Unix socket and over TCP.
 func TestClientRules(t *testing.T) {
 	for _, network := range []string{"unix", "tcp"} {
@@ -108,6 +118,11 @@ func newRig(ctx context.Context) (switchertest.Rig, error) {
 
 // newRigWith is newRig with more in the configuration, and the application's session cookie.
 func newRigWith(_ context.Context, cfg proxy.Config, sessionCookie string) (switchertest.Rig, error) {
+	return newRigBy(cfg, sessionCookie, nil)
+}
+
+// newRigBy is newRigWith, whose clients speak what protocols say; nil: HTTP/1.1.
+func newRigBy(cfg proxy.Config, sessionCookie string, protocols *http.Protocols) (switchertest.Rig, error) {
 	blue := httptest.NewServer(switchertest.NewApp("blue"))
 	green := httptest.NewServer(switchertest.NewApp("green"))
 	cfg.Slots, cfg.Active = map[string]string{"blue": address(blue), "green": address(green)}, "blue"
@@ -123,7 +138,7 @@ func newRigWith(_ context.Context, cfg proxy.Config, sessionCookie string) (swit
 	var serving sync.WaitGroup
 	serving.Go(func() { p.Serve(l) })
 
-	return frontRig(p, stall, l, blue, green, sessionCookie, func() error {
+	return frontRig(p, stall, l, blue, green, sessionCookie, protocols, func() error {
 		err := p.Close()
 		serving.Wait()
 		return err
@@ -131,8 +146,8 @@ func newRigWith(_ context.Context, cfg proxy.Config, sessionCookie string) (swit
 }
 
 // frontRig is the rig of p, which serves on l, with the applications blue and green behind it; end ends it.
-func frontRig(p *proxy.Switcher, stall *proxy.Staller, l net.Listener, blue, green *httptest.Server, sessionCookie string, end func() error) (switchertest.Rig, error) {
-	site := &switchertest.Site{Front: "http://" + l.Addr().String(), Slots: map[string]string{"blue": blue.URL, "green": green.URL}, SessionCookie: sessionCookie}
+func frontRig(p *proxy.Switcher, stall *proxy.Staller, l net.Listener, blue, green *httptest.Server, sessionCookie string, protocols *http.Protocols, end func() error) (switchertest.Rig, error) {
+	site := &switchertest.Site{Front: "http://" + l.Addr().String(), Slots: map[string]string{"blue": blue.URL, "green": green.URL}, SessionCookie: sessionCookie, Protocols: protocols}
 	rig := site.Rig()
 	rig.Switcher, rig.Blue, rig.Green, rig.Stall = p, plain("blue"), plain("green"), stall.Stall
 	if err := p.Activate(context.Background(), plain("green")); err != nil { // so that both have a generation

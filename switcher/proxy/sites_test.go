@@ -233,7 +233,7 @@ func newSiteRig(context.Context) (switchertest.Rig, error) {
 	}
 	var serving sync.WaitGroup
 	serving.Go(func() { m.Serve(l) })
-	return frontRig(p, stall, l, blue, green, "", func() error {
+	return frontRig(p, stall, l, blue, green, "", nil, func() error {
 		err := m.Close()
 		serving.Wait()
 		other.Close()

@@ -37,6 +37,9 @@ type Site struct {
 	// TLS is for a Front that is https; nil: the system's.
 	TLS *tls.Config
 
+	// Protocols are those that requests through the front door are made by, but upgrades, which are HTTP/1.1 always; nil: net/http's default.
+	Protocols *http.Protocols
+
 	once   sync.Once
 	fresh  *http.Transport // a connection for each request
 	direct *http.Transport // past the front door
@@ -52,6 +55,7 @@ func (s *Site) Rig() Rig {
 		},
 		KeepAlive: func() (func(context.Context) (string, error), func()) {
 			t := s.transport()
+			t.Protocols = s.Protocols
 			return func(ctx context.Context) (string, error) { return s.probe(ctx, t, abswap.PreviewRule{}) }, t.CloseIdleConnections
 		},
 		ProbeMatching: func(ctx context.Context, rule abswap.PreviewRule) (string, error) {
@@ -90,6 +94,7 @@ func (s *Site) setUp() {
 	s.once.Do(func() {
 		s.fresh, s.direct = s.transport(), s.transport()
 		s.fresh.DisableKeepAlives = true
+		s.fresh.Protocols = s.Protocols
 		s.direct.MaxIdleConnsPerHost = 2 * clients
 	})
 }
