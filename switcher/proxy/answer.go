@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -129,11 +130,33 @@ func (x *exchange) copyBody(resp *http.Response) *answerError {
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
 	left := resp.ContentLength
+	stream := x.streamOf(resp)
+	if stream != nil {
+		x.Mark(route.Downloading | route.Streaming)
+		x.conn.wake = stream.wake
+		x.hear(x.conn.Upstream)
+		defer x.hear(nil)
+		resp.Close = true // the connection may have got a deadline
+		if x.Due() {
+			x.askNow() // it came before there was anything to wake
+		}
+	}
 	for {
 		if left > 0 && x.conn.br.Buffered() == 0 {
 			x.rc.Flush()
 		}
 		n, err := resp.Body.Read(*buf)
+		if stream != nil {
+			if errors.Is(err, errLeft) {
+				return nil
+			}
+			var over bool
+			if n, over = stream.pass((*buf)[:n]); over {
+				err = errLeft
+			}
+		} else if n > 0 && err == nil {
+			x.Mark(route.Downloading)
+		}
 		if n > 0 {
 			if _, werr := x.w.Write((*buf)[:n]); werr != nil {
 				return &answerError{x.verdict(h1.Gone), werr}
@@ -144,6 +167,9 @@ func (x *exchange) copyBody(resp *http.Response) *answerError {
 			} else {
 				x.rc.Flush()
 			}
+		}
+		if err == errLeft {
+			return nil
 		}
 		if err == io.EOF {
 			break

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -65,6 +66,7 @@ var ( // what it can do
 	_ abswap.WaitingDrainer   = (*Client)(nil)
 	_ abswap.ListingDrainer   = (*Client)(nil)
 	_ abswap.ForcingDrainer   = (*Client)(nil)
+	_ abswap.ClassDrainer     = (*Client)(nil)
 )
 
 // NewClient checks cfg and returns a Client. It connects to nothing. Close it when it is no longer needed.
@@ -183,6 +185,29 @@ func (c *Client) Force(ctx context.Context, sl abswap.Slot, how abswap.Force) er
 	return c.order(ctx, pathForce, func(rev uint64) any { return forceOrder{rev, name, text} }, nil)
 }
 
+// End ends pieces of work in sl, by the IDs that List tells. See Switcher.End, and Client for its errors. A proxy that is too old for it lists
+// work without IDs.
+func (c *Client) End(ctx context.Context, sl abswap.Slot, how abswap.Force, ids ...uint64) error {
+	name, err := nameOf(ctx, sl)
+	if err != nil {
+		return err
+	}
+	text, err := forceText(how)
+	if err != nil {
+		return fmt.Errorf("proxy: slot %q: %w", name, err)
+	}
+	for some := range slices.Chunk(ids, maxEnd) {
+		texts := make([]string, len(some))
+		for i, id := range some {
+			texts[i] = strconv.FormatUint(id, 10)
+		}
+		if err := c.order(ctx, pathEnd, func(rev uint64) any { return endOrder{rev, name, text, texts} }, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // InFlight counts what the proxy has given to sl. See Switcher.InFlight.
 func (c *Client) InFlight(ctx context.Context, sl abswap.Slot) (abswap.Load, error) {
 	name, err := nameOf(ctx, sl)
@@ -226,6 +251,7 @@ func (c *Client) List(ctx context.Context, sl abswap.Slot, limit int) ([]abswap.
 	}
 	out := make([]abswap.Work, 0, len(a.Work))
 	for _, w := range a.Work {
+		w.Work.Class = w.WorkClass
 		out = append(out, w.Work)
 	}
 	return out, nil

@@ -60,6 +60,10 @@ type Config struct {
 	// machine's own addresses of loopback.
 	PreviewPeers []netip.Prefix
 
+	// CloseStatus is the status of the close frame by which a websocket is asked to end: 1001 (going away), which every client knows, or 1012
+	// (service restart). 0: 1001.
+	CloseStatus uint16
+
 	DialTimeout time.Duration // of a connection to a slot; 0: 5s, negative: none
 	ReuseBefore time.Duration // a kept connection to a slot carries a request that cannot be repeated (POST) only if idle for less; 0: 2s, negative: never
 	HeadTimeout time.Duration // from the first byte of a client's request head to its last, and of a TLS handshake; 0: 1m, negative: none
@@ -157,6 +161,9 @@ func (c Config) check() error {
 				bad("Config.StateFile cannot keep slot %q, whose name is not UTF-8", name)
 			}
 		}
+	}
+	if c.CloseStatus != 0 && c.CloseStatus != 1001 && c.CloseStatus != 1012 {
+		bad("Config.CloseStatus: %d is neither 1001 nor 1012", c.CloseStatus)
 	}
 	for i, p := range c.TrustedPeers {
 		if !p.IsValid() {

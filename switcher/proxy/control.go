@@ -45,7 +45,7 @@ type ControlOptions struct {
 //	GET  /v1/idle?slot=&wait=20s     answers when the slot is idle, or after wait
 //	GET  /v1/list?slot=&limit=100    what is in flight: age, bytes each way, peer, method, path and its class
 //	POST /v1/check                   findings of Check
-//	POST /v1/activate, /v1/weights, /v1/seal, /v1/force, /v1/preview, /v1/hold, /v1/hold/renew, /v1/hold/release
+//	POST /v1/activate, /v1/weights, /v1/seal, /v1/force, /v1/end, /v1/preview, /v1/hold, /v1/hold/renew, /v1/hold/release
 //
 // Durations are in nanoseconds. The error lists all mistakes in o.
 func ControlHandler(s *Switcher, o ControlOptions) (http.Handler, error) {
@@ -87,6 +87,7 @@ func ControlHandler(s *Switcher, o ControlOptions) (http.Handler, error) {
 		pathForce:    {http.MethodPost, c.once(c.force)},
 		pathSessions: {http.MethodGet, c.sessions},
 		pathPreview:  {http.MethodPost, c.once(c.preview)},
+		pathEnd:      {http.MethodPost, c.once(c.end)},
 		pathHold:     {http.MethodPost, c.once(c.hold)},
 		pathRenew:    {http.MethodPost, c.renew},
 		pathRelease:  {http.MethodPost, c.release},
@@ -292,6 +293,33 @@ func (c *control) force(x call) (any, error) {
 	return orderAnswer{o.Revision}, nil
 }
 
+func (c *control) end(x call) (any, error) {
+	var o endOrder
+	if err := x.into(&o); err != nil {
+		return nil, err
+	}
+	v, err := viewOf(o.Revision)
+	if err != nil {
+		return nil, err
+	}
+	how, err := forceOf(o.How)
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "%v", err)
+	}
+	ids := make([]uint64, 0, len(o.IDs))
+	for _, text := range o.IDs {
+		id, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return nil, refuse(http.StatusBadRequest, "%.100q is no ID", text)
+		}
+		ids = append(ids, id)
+	}
+	if err := c.s.end(x.ctx, v, bareSlot(o.Slot), how, ids...); err != nil {
+		return nil, err
+	}
+	return orderAnswer{o.Revision}, nil
+}
+
 func (c *control) inFlight(x call) (any, error) {
 	slot, err := x.ask("slot")
 	if err != nil {
@@ -336,7 +364,7 @@ func (c *control) list(x call) (any, error) {
 	a := listAnswer{Work: []wireWork{}}
 	for _, w := range all {
 		w.Path = strings.ToValidUTF8(w.Path, "\uFFFD")
-		a.Work = append(a.Work, wireWork{w, pathClass(w.Path)})
+		a.Work = append(a.Work, wireWork{w, pathClass(w.Path), w.Class})
 	}
 	return a, err
 }

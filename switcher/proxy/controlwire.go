@@ -22,6 +22,7 @@ const (
 	pathWeights  = "/v1/weights"
 	pathSeal     = "/v1/seal"
 	pathForce    = "/v1/force"
+	pathEnd      = "/v1/end"
 	pathHold     = "/v1/hold"
 	pathRenew    = "/v1/hold/renew"
 	pathRelease  = "/v1/hold/release"
@@ -30,7 +31,8 @@ const (
 	controlHost = "abswap"         // the Host over a Unix socket
 	maxOrder    = 64 << 10         // bytes of an order
 	maxPoll     = 60 * time.Second // of one call of pathIdle
-	maxList     = 10_000
+	maxList     = 200_000
+	maxEnd      = 2_000 // IDs of one order, which fit into maxOrder
 )
 
 // wireSlot is a slot as the caller's process sees it.
@@ -66,6 +68,12 @@ type (
 		Revision uint64 `json:"revision"`
 		Slot     string `json:"slot"`
 		How      string `json:"how"` // "hand-over" or "cut"
+	}
+	endOrder struct {
+		Revision uint64   `json:"revision"`
+		Slot     string   `json:"slot"`
+		How      string   `json:"how"` // "hand-over" or "cut"
+		IDs      []string `json:"ids"` // as the list tells them
 	}
 	holdOrder struct {
 		Revision uint64        `json:"revision"`
@@ -144,7 +152,8 @@ type (
 	}
 	wireWork struct {
 		abswap.Work
-		Class string `json:"class"` // the path with what looks like the name of one thing replaced by "*"
+		Class     string       `json:"class"`                // the path with what looks like the name of one thing replaced by "*"
+		WorkClass abswap.Class `json:"work_class,omitempty"` // abswap.Work.Class
 	}
 	checkAnswer struct {
 		Findings []finding `json:"findings"`
@@ -175,6 +184,7 @@ func codes() []coded {
 		{"unknown-slot", abswap.ErrUnknownSlot, http.StatusNotFound},
 		{"unknown-hold", errNoHold, http.StatusNotFound},
 		{"busy", abswap.ErrBusy, http.StatusConflict},
+		{"slot-live", abswap.ErrSlotLive, http.StatusConflict},
 		{"stale", ErrStale, http.StatusPreconditionFailed},
 		{"closed", http.ErrServerClosed, http.StatusServiceUnavailable},
 		{"unsupported", errors.ErrUnsupported, http.StatusNotImplemented},

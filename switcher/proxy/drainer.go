@@ -50,10 +50,11 @@ func (s *Switcher) List(ctx context.Context, sl abswap.Slot, limit int) ([]abswa
 	now := time.Now()
 	for _, w := range all[:cap(out)] {
 		kind := "request"
-		if w.Upgraded {
+		if w.Traffic&route.Upgraded != 0 {
 			kind = "upgraded"
 		}
-		out = append(out, abswap.Work{Kind: kind, Method: w.Method, Path: clip(w.Path), Peer: w.Peer, Age: now.Sub(w.Started), In: w.In, Out: w.Out})
+		out = append(out, abswap.Work{Kind: kind, Method: w.Method, Path: clip(w.Path), Peer: w.Peer, Age: now.Sub(w.Started), In: w.In, Out: w.Out,
+			ID: w.ID, Class: classOf(w.Traffic), Quiet: max(now.Sub(w.Moved), 0)})
 	}
 	return out, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/abswap/abswap/switcher/proxy/internal/h1"
+	"github.com/abswap/abswap/switcher/proxy/internal/route"
 	"github.com/abswap/abswap/switcher/proxy/internal/session"
 )
 
@@ -43,9 +44,10 @@ type exchange struct {
 
 	interims sync.Mutex // held while an interim answer is written; taken before mu
 
-	mu       sync.Mutex // guards what follows, against Cut and the timer of a 100; never held while waiting
-	ended    bool       // by Cut, or since the client went away
-	endConn  io.Closer  // what end closes: the connection to the slot, or a tunnel
+	mu       sync.Mutex   // guards what follows, against Cut and the timer of a 100; never held while waiting
+	ended    bool         // by Cut, or since the client went away
+	asks     *h1.Upstream // what askNow wakes; nil: nobody
+	endConn  io.Closer    // what end closes: the connection to the slot, or a tunnel
 	endDial  context.CancelFunc
 	body     *upload       // nil: there is none, or it has not begun
 	refused  bool          // the answer came before the body was asked for: do not begin
@@ -327,7 +329,8 @@ func (x *exchange) beginBody(conn *upstreamConn) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.mayBeginLocked(conn) {
-		x.body = startUpload(x.r, conn, &x.In)
+		x.Mark(route.Uploading)
+		x.body = startUpload(x.r, conn, &x.entry)
 	}
 }
 

@@ -86,6 +86,7 @@ func (d *door) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	}
 	x := &exchange{w: w, r: r, rc: http.NewResponseController(w), upgrade: upgradeOf(r), expect: expectsContinue(r)}
 	x.entry.Method, x.entry.Path, x.entry.Peer, x.entry.Started, x.entry.Cut = r.Method, r.URL.Path, r.RemoteAddr, time.Now(), x.cutNow
+	x.entry.Ask = x.askNow
 	if r.ContentLength != 0 {
 		x.rc.EnableFullDuplex() // an answer may come before the body has ended, and must get through; HTTP/2 needs no asking
 	}

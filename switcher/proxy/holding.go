@@ -113,6 +113,7 @@ var ( // what it can do
 	_ abswap.Checker         = (*Holding)(nil)
 	_ abswap.ListingDrainer  = (*Holding)(nil)
 	_ abswap.ForcingDrainer  = (*Holding)(nil)
+	_ abswap.ClassDrainer    = (*Holding)(nil)
 	_ abswap.SealingSwitcher = sealable{}
 )
 

@@ -231,3 +231,15 @@ func (h *Holding) Force(ctx context.Context, s abswap.Slot, how abswap.Force) er
 	}
 	return h.cfg.Front.Force(ctx, h.gate(s), how)
 }
+
+// End ends pieces of work that the proxy has given to s, as the proxy does; errors.ErrUnsupported where HoldingConfig.Front cannot.
+func (h *Holding) End(ctx context.Context, s abswap.Slot, how abswap.Force, ids ...uint64) error {
+	if err := h.has(s); err != nil {
+		return err
+	}
+	d, ok := abswap.As[abswap.ClassDrainer](h.cfg.Front)
+	if !ok {
+		return fmt.Errorf("proxy: holding: %T cannot end one piece of work: %w", h.cfg.Front, errors.ErrUnsupported)
+	}
+	return d.End(ctx, h.gate(s), how, ids...)
+}

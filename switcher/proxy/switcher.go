@@ -55,6 +55,7 @@ var ( // what this backend can do
 	_ abswap.WaitingDrainer     = (*Switcher)(nil)
 	_ abswap.ListingDrainer     = (*Switcher)(nil)
 	_ abswap.ForcingDrainer     = (*Switcher)(nil)
+	_ abswap.ClassDrainer       = (*Switcher)(nil)
 	_ http.Handler              = (*Switcher)(nil)
 )
 
@@ -75,7 +76,7 @@ func newAt(cfg Config, d disk, at *Sites, shared *h1.Shared) (*Switcher, error) 
 		names = append(names, name)
 	}
 	s := &Switcher{cfg: cfg, table: route.New[*h1.Pool](names...), busy: make(chan struct{}, 1), sites: at}
-	pools := h1.PoolConfig{Dial: cfg.Dial, DialTimeout: cfg.DialTimeout, ReuseBefore: cfg.ReuseBefore, MarkAs: cfg.ReleaseHeader}
+	pools := h1.PoolConfig{Dial: cfg.Dial, DialTimeout: cfg.DialTimeout, ReuseBefore: cfg.ReuseBefore, MarkAs: cfg.ReleaseHeader, CloseStatus: cfg.CloseStatus}
 	if at != nil {
 		s.door = at.door
 		pools.Shared = shared

@@ -49,10 +49,11 @@ func (x *exchange) tunnel(resp *http.Response) (h1.Ending, error) {
 	// Both heads have been read through buffers: what these still hold comes first.
 	fromClient := io.MultiReader(io.LimitReader(buf.Reader, int64(buf.Reader.Buffered())), client)
 	fromSlot := io.MultiReader(io.LimitReader(x.conn.br, int64(x.conn.br.Buffered())), x.conn.Upstream.Conn)
+	l := &leaver{x: x, framed: strings.EqualFold(got, "websocket")}
 	var both sync.WaitGroup
 	unread := false
-	both.Go(func() { unread = !t.carry(t.slot, fromClient, &x.In) })
-	t.carry(t.client, fromSlot, &x.Out)
+	both.Go(func() { unread = !t.carry(t.slot, l.follow(fromClient), &x.In) })
+	t.downward(l, fromSlot)
 	both.Wait()
 	x.linger = unread && !x.isEnded()
 	return h1.Finished, nil
@@ -109,12 +110,24 @@ func (t *tunnel) carry(dst net.Conn, src io.Reader, count *atomic.Int64) bool {
 	if werr != nil {
 		return false
 	}
+	t.pass(dst, rerr)
+	return true
+}
+
+// pass passes the end of one direction on, or breaks off both.
+func (t *tunnel) pass(dst net.Conn, rerr error) {
 	if rerr != nil {
 		t.Close()
 	} else if ok, _ := closeWrite(dst); !ok {
 		t.Close() // this kind of connection has no halves
 	}
-	return true
+}
+
+// downward is carry from the slot to the client.
+func (t *tunnel) downward(l *leaver, src io.Reader) {
+	if told, rerr, werr := l.downward(t, src); werr == nil && !told {
+		t.pass(t.client, rerr)
+	}
 }
 
 // smallBuffer holds what a mostly quiet connection says at a time.

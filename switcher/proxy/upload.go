@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/abswap/abswap/switcher/proxy/internal/route"
 )
 
 // upload carries one request's body from the client to the slot as it comes: every piece is sent on before the next is read. When the slot
@@ -33,12 +35,13 @@ const (
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
 
 // startUpload begins to carry the body of r to conn, whose head has been written.
-func startUpload(r *http.Request, conn *upstreamConn, in *atomic.Int64) *upload {
+func startUpload(r *http.Request, conn *upstreamConn, e *entry) *upload {
 	u := &upload{done: make(chan struct{})}
 	u.moved.Store(time.Now().UnixNano())
 	go func() {
 		defer close(u.done)
-		u.run(r, conn, in)
+		defer e.Unmark(route.Uploading)
+		u.run(r, conn, &e.In)
 	}()
 	return u
 }

@@ -27,6 +27,8 @@ type upstreamConn struct {
 	bw       *bufio.Writer
 	headLeft int  // bytes that may still be read; -1: no limit
 	heard    bool // the slot has said something since the connection was taken
+
+	wake func(error) (again bool, _ error) // asked about an error of a read; nil: nobody
 }
 
 var errHeadTooLarge = errors.New("head of the answer is larger than 1 MiB")
@@ -61,6 +63,11 @@ func (c *upstreamConn) Read(p []byte) (int, error) {
 		p = p[:c.headLeft]
 	}
 	n, err := c.Upstream.Read(p)
+	for again := true; n == 0 && err != nil && c.wake != nil; n, err = c.Upstream.Read(p) {
+		if again, err = c.wake(err); !again {
+			break
+		}
+	}
 	c.heard = c.heard || n > 0
 	if c.headLeft > 0 {
 		c.headLeft -= n

@@ -33,11 +33,12 @@ func (x *Exchange) answer(u *Upstream, r *Response) (how Ending, keep bool, err 
 	x.last = x.last || style.Close
 	style.Close = style.Close || x.last && style.Minor > 0
 	closes := r.Close
+	x.streamed = false
 	how, err = x.relay(u, r, body, style)
 	if how != Done {
 		return how, false, err
 	}
-	keep = !closes && len(u.pending()) == 0 && body.framing != toTheEnd
+	keep = !closes && !x.streamed && len(u.pending()) == 0 && body.framing != toTheEnd
 	u.release()
 	if x.facts.Length == 0 {
 		return Done, keep, nil
@@ -70,10 +71,17 @@ func (x *Exchange) relay(u *Upstream, r *Response, body Body, style Style) (Endi
 	c := x.conn
 	out := getBuffer(false)
 	data := r.Append(out.data[:0], u.pending(), style)
+	var events stream
+	if body.framing == chunked || body.framing == toTheEnd {
+		events.is, events.whole = r.isEventStream(u.pending())
+		x.streamed = events.is
+	}
 	u.take(r.Len())
 	putResponse(r)
-	wrapped := style.Chunked && body.framing == toTheEnd
-	data, done, fault := x.next(data, u, &body, wrapped)
+	// An event stream goes in chunks of our own, so that it can end between two events.
+	wrapped := style.Chunked && (body.framing == toTheEnd || events.is)
+	body.chunks.Bare = body.chunks.Bare || events.is
+	data, done, fault := x.next(data, u, &body, wrapped, &events)
 	if fault != nil { // what came before it is the client's
 		c.Write(data)
 		putBuffer(out)
@@ -88,8 +96,16 @@ func (x *Exchange) relay(u *Upstream, r *Response, body Body, style Style) (Endi
 	if body.framing == noBody || done {
 		return Done, nil
 	}
+	x.carries(&events)
+	if events.is {
+		x.hear(u)
+		defer x.deaf()
+	}
 	defer func() { u.large = false }()
 	for {
+		if events.over(x) {
+			return x.endWrapped(wrapped)
+		}
 		switch done, rerr, werr := x.spliceAnswer(u, &body); {
 		case rerr != nil:
 			return x.verdict(Broken), rerr
@@ -99,13 +115,11 @@ func (x *Exchange) relay(u *Upstream, r *Response, body Body, style Style) (Endi
 			return Done, nil
 		}
 		if err := u.fill(false); err != nil {
+			if events.is && x.woken(&u.link, err) {
+				continue
+			}
 			if err == io.EOF && body.framing == toTheEnd {
-				if wrapped {
-					if _, err := c.Write([]byte(lastChunk)); err != nil {
-						return x.verdict(Gone), err
-					}
-				}
-				return Done, nil
+				return x.endWrapped(wrapped)
 			}
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
@@ -115,21 +129,39 @@ func (x *Exchange) relay(u *Upstream, r *Response, body Body, style Style) (Endi
 		before := body.data
 		p, n, done, fault := body.take(u.pending())
 		u.large = u.in.w == len(u.in.data) // one read filled it: much is coming
-		if len(p) > 0 {
-			if err := x.write(p, wrapped); err != nil {
+		k, leaves := events.pass(x, p)
+		for k < len(p) && !leaves { // up to the end of an event at a time, as the order came and went
+			more, over := events.pass(x, p[k:])
+			k, leaves = k+more, over
+		}
+		if k > 0 {
+			if err := x.write(p[:k], wrapped); err != nil {
 				return x.verdict(Gone), err
 			}
 		}
 		x.Out.Add(body.data - before)
+		if leaves {
+			return x.endWrapped(wrapped)
+		}
 		if fault != nil {
 			return x.verdict(Broken), fault
 		}
 		u.take(n)
 		u.release()
 		if done {
-			return Done, nil
+			return x.endWrapped(wrapped)
 		}
 	}
+}
+
+// endWrapped ends an answer that is complete, where its chunks are ours.
+func (x *Exchange) endWrapped(wrapped bool) (Ending, error) {
+	if wrapped {
+		if _, err := x.conn.Write([]byte(lastChunk)); err != nil {
+			return x.verdict(Gone), err
+		}
+	}
+	return Done, nil
 }
 
 // write writes a piece of the answer's body to the client, as one chunk if it is to be wrapped.
@@ -145,7 +177,7 @@ func (x *Exchange) write(p []byte, wrapped bool) error {
 }
 
 // next appends what has come of the body with the head.
-func (x *Exchange) next(data []byte, u *Upstream, body *Body, wrapped bool) (_ []byte, done bool, fault *Fault) {
+func (x *Exchange) next(data []byte, u *Upstream, body *Body, wrapped bool, events *stream) (_ []byte, done bool, fault *Fault) {
 	in := u.pending()
 	if body.framing == noBody || len(in) == 0 {
 		u.release()
@@ -155,8 +187,14 @@ func (x *Exchange) next(data []byte, u *Upstream, body *Body, wrapped bool) (_ [
 	if fault != nil {
 		return data, false, fault
 	}
+	if events.is && events.whole {
+		events.events.Pass(p)
+	}
 	if wrapped {
 		data = wrap(data, p)
+		if done {
+			data = append(data, lastChunk...)
+		}
 	} else {
 		data = append(data, p...)
 	}

@@ -249,6 +249,10 @@ func (c *conn) readHead() bool {
 // look is sweep's look at the connection.
 func (c *conn) look(now time.Time) {
 	word := c.state.Load()
+	switch word & phaseMask {
+	case phaseBusy, phaseWaiting, phaseWatched, phaseTunnel:
+		c.x.Look(now)
+	}
 	if word != c.lastWord {
 		if word != c.settled {
 			c.lastTime = now

@@ -72,8 +72,10 @@ type Exchange struct {
 	reset   bool // and only a reset tells that the answer is not whole
 
 	lingered bool // over was called
+	streamed bool // the answer is an event stream: its connection to the slot is not kept
 
 	mu      sync.Mutex // guards what follows, against end; never held while waiting
+	asks    *Upstream  // what askNow wakes; nil: nobody
 	endDial context.CancelFunc
 	endedCh chan struct{} // closed by end; nil: nobody waits for it
 }
@@ -85,6 +87,7 @@ func (x *Exchange) open(c *conn) {
 	x.conn = c
 	x.Entry.Peer = c.peer
 	x.Entry.Cut = x.cutNow
+	x.Entry.Ask = x.askNow
 	x.shard = c.number
 }
 

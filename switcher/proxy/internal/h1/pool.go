@@ -44,6 +44,7 @@ type PoolConfig struct {
 	ReuseBefore time.Duration // how long a connection may have been idle to carry what cannot be repeated
 	MarkAs      string        // the field that tells a Pool's Mark to clients; "": none
 	Shared      *Shared       // with whom connections are shared; nil: with nobody
+	CloseStatus uint16        // of the close frame that asks a websocket to end; 0: 1001
 
 	mark string // MarkAs in canonical writing
 }

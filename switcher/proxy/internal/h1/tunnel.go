@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/abswap/abswap/switcher/proxy/internal/bye"
 )
 
 var noDeadline time.Time
@@ -67,7 +69,8 @@ func (x *Exchange) openTunnel(u *Upstream, r *Response) (*tunnel, Ending, error)
 	if _, err := c.Write(switched); err != nil {
 		return nil, Finished, err
 	}
-	return &tunnel{client: &c.link, slot: &u.link, in: &x.In, out: &x.Out}, Finished, nil
+	x.hear(u)
+	return &tunnel{x: x, client: &c.link, slot: &u.link, in: &x.In, out: &x.Out, framed: fold(got, "websocket")}, Finished, nil
 }
 
 // sameProtocol reports whether the slot chose one of the protocols that the client offered.
@@ -87,6 +90,11 @@ func sameProtocol(asked, got []byte) bool {
 // tunnel is an upgraded connection: the two that it joins. Many are open for hours and idle, so what waits for them waits on small stacks: few
 // calls deep, with small frames.
 type tunnel struct {
+	x            *Exchange
+	framed       bool        // it is a websocket
+	down, up     bye.Frames  // of it: from the slot, and from the client
+	said         atomic.Bool // the client was told to go
+	closed       atomic.Bool // the client has said that it goes
 	client, slot *link
 	in, out      *atomic.Int64  // bytes from the client, and to it
 	other        sync.WaitGroup // the direction from client to slot
@@ -97,7 +105,7 @@ type tunnel struct {
 func (t *tunnel) join() {
 	t.other.Add(1)
 	go t.upward()
-	t.carry(t.client, t.slot, t.out)
+	t.downward()
 	t.other.Wait()
 }
 
@@ -111,12 +119,17 @@ func (t *tunnel) breakOff() error {
 	return errors.Join(t.client.SetDeadline(past), t.slot.Close())
 }
 
-// carry copies one direction up to its end and reports whether it came to that, or had to leave something unread. An end is passed on as an end
+// carry copies what the client says up to its end and reports whether it came to that, or had to leave something unread. An end is passed on as an end
 // of that direction only, and the other one lives on. A broken source breaks off both. If dst is broken, the other direction finds that by
 // itself, after what is still on its way there. While nothing comes it holds no buffer.
 func (t *tunnel) carry(dst, src *link, count *atomic.Int64) bool {
 	for {
 		if p := src.pending(); len(p) > 0 {
+			if t.framed {
+				if t.up.Pass(p); t.up.Closed {
+					t.closed.Store(true)
+				}
+			}
 			if _, err := dst.Write(p); err != nil {
 				src.drop()
 				return false
@@ -127,6 +140,7 @@ func (t *tunnel) carry(dst, src *link, count *atomic.Int64) bool {
 		}
 		if err := src.fill(true); err != nil {
 			src.drop()
+			t.gone()
 			t.pass(dst, err)
 			return true
 		}

@@ -4,6 +4,8 @@ import (
 	"io"
 	"sync/atomic"
 	"time"
+
+	"github.com/abswap/abswap/switcher/proxy/internal/route"
 )
 
 // uploadLinger is how long an upload may stand still once the answer to it is complete.
@@ -27,8 +29,10 @@ func (x *Exchange) beginBody(u *Upstream) {
 	b := &upload{done: make(chan struct{})}
 	b.touch()
 	x.upload = b
+	x.Mark(route.Uploading)
 	go func() {
 		defer close(b.done)
+		defer x.Unmark(route.Uploading)
 		if x.ahead != nil {
 			b.atEnd = b.runAhead(x, u)
 		} else {

@@ -19,6 +19,7 @@ type Entry[T any] struct {
 	Wish    Wish         // where it wants to go, if the state grants that
 	Turn    bool         // it takes a place although others wait for one; see Limit
 	Cut     func()       // called when the work is to be ended at once; it does not block, and may be called more than once
+	Ask     func()       // called when it is asked to leave, which Due tells from then on; it does not block. nil: Due is enough
 
 	Full   *Generation[T] // set by Enter: it did not enter since there is no place in it; see Limit
 	fullAt *state[T]
@@ -26,9 +27,12 @@ type Entry[T any] struct {
 
 	gen        *Generation[T]
 	shard      *shard[T]
-	upgraded   atomic.Bool
+	traffic    atomic.Uint32
 	order      atomic.Uint32
-	prev, next *Entry[T] // guarded by shard.mu
+	seen       atomic.Int64 // bytes at the last Look
+	moved      atomic.Int64 // when a Look last saw more; Unix nanoseconds. What is older than Started is another work's
+	prev, next *Entry[T]    // guarded by shard.mu
+	id         uint64       // guarded by shard.mu; 0: not listed yet
 }
 
 // Enter picks a generation, that of e.Wish if the state grants it, counts e there, and returns it; nil if no slot takes work. From before its
@@ -66,7 +70,7 @@ func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 		if t.state.Load() == st {
 			e.gen, e.shard = g, sh
 			e.Full, e.placed = nil, g.places != nil
-			e.upgraded.Store(false)
+			e.traffic.Store(0)
 			e.order.Store(uint32(NoOrder))
 			e.link()
 			if t.hooks != nil && t.hooks.Entered != nil {
@@ -85,7 +89,7 @@ func (t *Table[T]) Enter(e *Entry[T], avoid *Generation[T]) *Generation[T] {
 // Upgrade moves e from the requests to the upgraded connections. It is counted all the while.
 func (e *Entry[T]) Upgrade() {
 	e.shard.upgraded.Add(1)
-	e.upgraded.Store(true)
+	e.Mark(Upgraded)
 	e.leavePlace(e.gen)
 }
 
@@ -98,7 +102,7 @@ func (e *Entry[T]) Leave() {
 	}
 	e.unlink()
 	e.gen, e.shard = nil, nil
-	if e.upgraded.Load() {
+	if e.Traffic()&Upgraded != 0 {
 		sh.upgrLeft.Add(1)
 	}
 	sh.left.Add(1)
@@ -106,8 +110,15 @@ func (e *Entry[T]) Leave() {
 	g.watch.wake()
 }
 
-// Order returns what the work was told to do.
-func (e *Entry[T]) Order() Order { return Order(e.order.Load()) }
+// Order returns what the work was told to do: NoOrder, HandOver or Cut.
+func (e *Entry[T]) Order() Order {
+	switch o := Order(e.order.Load()); o {
+	case leave, left:
+		return HandOver
+	default:
+		return o
+	}
+}
 
 func (e *Entry[T]) link() {
 	sh := e.shard
@@ -115,6 +126,7 @@ func (e *Entry[T]) link() {
 		e.gen.shards.grow()
 		sh.mu.Lock()
 	}
+	e.id = 0
 	e.prev, e.next = nil, sh.first
 	if sh.first != nil {
 		sh.first.prev = e
@@ -145,8 +157,15 @@ func (e *Entry[T]) unlink() {
 
 // obey is called with the shard's lock held.
 func (e *Entry[T]) obey(o Order) {
-	e.order.Store(uint32(o))
-	if o == Cut && e.Cut != nil {
+	for old := e.order.Load(); Order(old) < o; old = e.order.Load() {
+		if e.order.CompareAndSwap(old, uint32(o)) {
+			break
+		}
+	}
+	switch {
+	case o == Cut && e.Cut != nil:
 		e.Cut()
+	case o == leave && e.Ask != nil:
+		e.Ask()
 	}
 }

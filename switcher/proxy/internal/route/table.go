@@ -48,6 +48,7 @@ type Table[T any] struct {
 	state  atomic.Pointer[state[T]]
 	mu     sync.Mutex // serialises changes; Enter does not take it
 	slots  map[string]*slot[T]
+	ids    ids       // of entries that are listed
 	hooks  *Hooks[T] // nil but in tests
 	shards int       // per generation, a power of two
 	keeps  bool      // KeepSessions was called
