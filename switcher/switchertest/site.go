@@ -51,7 +51,7 @@ func (s *Site) Rig() Rig {
 	return Rig{
 		Probe: func(ctx context.Context) (string, error) {
 			s.setUp()
-			return s.probe(ctx, s.fresh, abswap.PreviewRule{})
+			return s.probe(ctx, s.alone(), abswap.PreviewRule{})
 		},
 		KeepAlive: func() (func(context.Context) (string, error), func()) {
 			t := s.transport()
@@ -60,7 +60,7 @@ func (s *Site) Rig() Rig {
 		},
 		ProbeMatching: func(ctx context.Context, rule abswap.PreviewRule) (string, error) {
 			s.setUp()
-			return s.probe(ctx, s.fresh, rule)
+			return s.probe(ctx, s.alone(), rule)
 		},
 		Begin: s.Begin,
 		Delivered: func(ctx context.Context) (int64, error) {
@@ -94,9 +94,19 @@ func (s *Site) setUp() {
 	s.once.Do(func() {
 		s.fresh, s.direct = s.transport(), s.transport()
 		s.fresh.DisableKeepAlives = true
-		s.fresh.Protocols = s.Protocols
 		s.direct.MaxIdleConnsPerHost = 2 * clients
 	})
+}
+
+// alone returns what makes a connection for each request. By HTTP/2 requests that come at one moment would share one, which ends with the first.
+func (s *Site) alone() *http.Transport {
+	s.setUp()
+	if s.Protocols == nil {
+		return s.fresh
+	}
+	t := s.transport()
+	t.DisableKeepAlives, t.Protocols = true, s.Protocols
+	return t
 }
 
 func (s *Site) transport() *http.Transport {
@@ -240,7 +250,7 @@ func (s *Site) session(ctx context.Context) (Work, error) {
 	if err != nil {
 		return Work{}, err
 	}
-	client := &http.Client{Transport: s.fresh, Jar: jar}
+	client := &http.Client{Transport: s.alone(), Jar: jar}
 	q := url.Values{"kind": {KindSession.String()}, "id": {rand.Text()}, "cookie": {s.SessionCookie}}
 	ask := func(ctx context.Context, more string) (string, error) {
 		r, err := s.request(ctx, workPath+"?"+q.Encode()+more, nil)

@@ -52,7 +52,7 @@ func (x *siteWork) begin(ctx context.Context) (slot string, err error) {
 		req.Header.Set("Sec-WebSocket-Version", "13")
 		req.Header.Set("Sec-WebSocket-Key", "c3dpdGNoZXJ0ZXN0LWtleQ==")
 	}
-	transport := x.s.fresh
+	transport := x.s.alone()
 	if x.kind == KindUpgraded {
 		transport = x.s.direct // one that does not say Connection: close; the connection is never shared
 	}
