@@ -163,6 +163,33 @@ func ExampleDrain() {
 	// Output: true exact <nil>
 }
 
+// Uploads go on as long as they move; websockets are asked to end, and their clients come back to the other slot.
+func ExampleDrain_classes() {
+	front := &fake.Switcher{}
+	blue, green := fake.NewSlot("blue"), fake.NewSlot("green")
+	ctx := context.Background()
+	_ = front.Activate(ctx, blue)
+	upload, _ := front.Open(ctx, fake.Request{Kind: fake.Upload})
+	socket, _ := front.Open(ctx, fake.Request{Kind: fake.Upgraded})
+	_ = front.Activate(ctx, green)
+	go func() {
+		<-socket.Leave() // a polite client closes
+		socket.End()
+		upload.End()
+	}()
+	result, err := abswap.Drain(ctx, front, blue, abswap.DrainOptions{Classes: map[abswap.Class]abswap.ClassRule{
+		abswap.ClassUpload: {Policy: abswap.FinishMoving},
+		abswap.ClassTunnel: {Policy: abswap.ClosePolitely, Window: -1},
+	}})
+	fmt.Println(result.Drained, err)
+	fmt.Println("uploads finished:", result.Classes[abswap.ClassUpload].Finished)
+	fmt.Println("tunnels closed:", result.Classes[abswap.ClassTunnel].Closed)
+	// Output:
+	// true <nil>
+	// uploads finished: 1
+	// tunnels closed: 1
+}
+
 func ExampleBoth() {
 	proxy, sockets := &fake.Switcher{}, &fake.Switcher{Evidence: abswap.EvidenceApproximate}
 	load, err := abswap.Both(proxy, sockets).InFlight(context.Background(), fake.NewSlot("blue"))

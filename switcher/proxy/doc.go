@@ -28,6 +28,11 @@
 // abswap.DrainOptions.Sessions waits for that. Switcher.Preview leads requests with a header, a cookie or a host to a slot before it takes work.
 // Both are rules of the one routing state, so Seal ends them like all else. Config.StickyWeights shares out clients instead of requests.
 //
+// Drains by class (abswap.DrainOptions.Classes) find requests, uploads, downloads, event streams and tunnels here. A websocket that is asked to end
+// gets a close frame between two frames (Config.CloseStatus), an event stream ends between two events, and a swap back cancels what was asked.
+//
+// A Sites serves many sites at one door, each with a Switcher of its own.
+//
 // Serve carries HTTP/1.1 over a data path of its own (internal/h1), which reads strictly: what could be understood in two ways is refused with
 // 400 and the connection ends. ServeHTTP does the same work behind another net/http server. Both decide, count and hold alike.
 //

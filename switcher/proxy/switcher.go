@@ -263,8 +263,8 @@ func (s *Switcher) Check(ctx context.Context, r abswap.CheckRequest) error {
 		}
 	}
 	errs = append(errs, s.checkSwap(r)...)
-	if r.Drain.AtDeadline == abswap.HandOver || r.Drain.AtDeadline == abswap.CutOff {
-		errs = append(errs, abswap.Warnf("proxy: a hand-over reaches clients whose answer has not begun; websockets and running streams are not told"))
+	if (r.Drain.AtDeadline == abswap.HandOver || r.Drain.AtDeadline == abswap.CutOff) && len(r.Drain.Classes) == 0 {
+		errs = append(errs, abswap.Warnf("proxy: a hand-over reaches clients whose answer has not begun; websockets and running streams are not told, unless DrainOptions.Classes says so"))
 	}
 	return multi.Join(errs...)
 }
