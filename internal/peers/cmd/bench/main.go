@@ -251,7 +251,8 @@ func (b *bench) tool(argv ...string) ([]byte, error) {
 	if b.cpu != "" {
 		argv = append([]string{"taskset", "-c", b.cpu}, argv...)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // no run takes longer
+	// No run takes longer but one of many swaps, of which each takes 300 ms.
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute+time.Duration(*nswaps)*300*time.Millisecond)
 	defer cancel()
 	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var eb bytes.Buffer
