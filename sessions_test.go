@@ -2,6 +2,7 @@ package abswap_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,30 +74,22 @@ func TestD4RetainedSlotGetsASessionAgain(t *testing.T) {
 		r.Drain.Sessions, r.Retain = true, time.Hour
 		before, err := r.sw.Open(t.Context(), fake.Request{Kind: fake.Session})
 		require.NoError(t, err)
-		back := true
+		var over atomic.Bool
+		start := time.Now()
 		r.sw.SessionsFunc = func(ctx context.Context, slot abswap.Slot, do func(context.Context, abswap.Slot) (abswap.Load, error)) (abswap.Load, error) {
 			l, err := do(ctx, slot)
-			if slot.Name() == "blue" && time.Since(began(r)) > 90*time.Minute && back {
+			if slot.Name() == "blue" && time.Since(start) > 90*time.Minute && !over.Load() {
 				l.Sessions = 1
 			}
 			return l, err
 		}
 		time.AfterFunc(time.Hour, before.End)
-		time.AfterFunc(5*time.Hour, func() { back = false })
-		start := time.Now()
+		time.AfterFunc(5*time.Hour, func() { over.Store(true) })
 		rep, err := r.Deploy(t.Context(), v2)
 		require.NoError(t, err)
 		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
 		assert.GreaterOrEqual(t, time.Since(start), 5*time.Hour)
 	})
-}
-
-// began is when the rig's first event was.
-func began(r *rig) time.Time {
-	if len(r.events) == 0 {
-		return time.Now()
-	}
-	return r.events[0].Time
 }
 
 // TestD4CutOccupantIncludesSessions takes a slot by force: OccupiedCut does not wait for sessions.
