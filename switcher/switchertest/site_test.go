@@ -117,6 +117,19 @@ func (d *httpDoor) learn(resp *http.Response) error {
 // force returns when what it cuts is over, since the fake counts it no more.
 func (d *httpDoor) force(ctx context.Context, s abswap.Slot, how abswap.Force, do func(context.Context, abswap.Slot, abswap.Force) error) error {
 	err := do(ctx, s, how)
+	d.awaitCut()
+	return err
+}
+
+// end does the same for single pieces of work.
+func (d *httpDoor) end(ctx context.Context, s abswap.Slot, how abswap.Force, ids []uint64, do func(context.Context, abswap.Slot, abswap.Force, ...uint64) error) error {
+	err := do(ctx, s, how, ids...)
+	d.awaitCut()
+	return err
+}
+
+// awaitCut returns when what has been cut is over.
+func (d *httpDoor) awaitCut() {
 	var cut []chan struct{}
 	d.mu.Lock()
 	for work, done := range d.carrying {
@@ -128,7 +141,6 @@ func (d *httpDoor) force(ctx context.Context, s abswap.Slot, how abswap.Force, d
 	for _, done := range cut {
 		<-done
 	}
-	return err
 }
 
 func newHTTPRig(fault func(*httpDoor)) switchertest.NewRig {
@@ -136,7 +148,7 @@ func newHTTPRig(fault func(*httpDoor)) switchertest.NewRig {
 		base := newDoor()
 		d := &httpDoor{sw: base.sw, slots: map[string]*httputil.ReverseProxy{}, sessions: map[string]*fake.Work{},
 			carrying: map[*fake.Work]chan struct{}{}}
-		d.sw.CutAfter, d.sw.ForceFunc = 0, d.force
+		d.sw.CutAfter, d.sw.ForceFunc, d.sw.EndFunc = 0, d.force, d.end
 		site := &switchertest.Site{Slots: map[string]string{}, SessionCookie: sessionCookie, Host: "shop.example"}
 		var servers []*httptest.Server
 		for _, name := range []string{"blue", "green"} {
