@@ -148,7 +148,7 @@ func (x *exchange) copyBody(resp *http.Response) *answerError {
 		n, err := resp.Body.Read(*buf)
 		if stream != nil {
 			if errors.Is(err, errLeft) {
-				return nil
+				return x.endAsked()
 			}
 			var over bool
 			if n, over = stream.pass((*buf)[:n]); over {
@@ -169,7 +169,7 @@ func (x *exchange) copyBody(resp *http.Response) *answerError {
 			}
 		}
 		if err == errLeft {
-			return nil
+			return x.endAsked()
 		}
 		if err == io.EOF {
 			break

@@ -2,11 +2,11 @@ package proxy_test
 
 import (
 	"bufio"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -26,24 +26,6 @@ import (
 // Cases C1 to C3, A6, B6 and B8 by class of work. Each has its proof: the same judge finds the fault of another front door, planted into ours.
 
 type classRules = map[abswap.Class]abswap.ClassRule
-
-// cutting is a proxy with the fault of C2 and C3: to ask is to cut.
-type cutting struct{ *proxy.Switcher }
-
-func (c cutting) End(ctx context.Context, s abswap.Slot, _ abswap.Force, ids ...uint64) error {
-	return c.Switcher.End(ctx, s, abswap.ForceCut, ids...)
-}
-
-// ageing is a proxy with the fault of C1: how long work has been there is taken for how long it has been still.
-type ageing struct{ *proxy.Switcher }
-
-func (a ageing) List(ctx context.Context, s abswap.Slot, limit int) ([]abswap.Work, error) {
-	all, err := a.Switcher.List(ctx, s, limit)
-	for i := range all {
-		all[i].Quiet = all[i].Age
-	}
-	return all, err
-}
 
 // wsFrame is a short frame, masked by zeros if a client sends it.
 func wsFrame(op byte, masked bool, text string) string {
@@ -151,7 +133,7 @@ func wsEnd(c *rawClient) (messages []string, status int, err error) {
 // TestC2WebsocketsGetACloseFrame: the client of each websocket sees 1001, never a bare end; so does the application. The closes are spread.
 func TestC2WebsocketsGetACloseFrame(t *testing.T) {
 	const sockets = 5
-	judge := func(t *testing.T, f *front, app *wsApp, d abswap.Drainer) error {
+	judge := func(t *testing.T, f *front, app *wsApp) error {
 		var all []*rawClient
 		for range sockets {
 			c := f.raw(t)
@@ -174,7 +156,7 @@ func TestC2WebsocketsGetACloseFrame(t *testing.T) {
 			})
 		}
 		const window = 500 * time.Millisecond
-		res, err := abswap.Drain(t.Context(), d, plain("blue"), abswap.DrainOptions{Classes: classRules{abswap.ClassTunnel: {Policy: abswap.ClosePolitely, Window: window}}})
+		res, err := abswap.Drain(t.Context(), f, plain("blue"), abswap.DrainOptions{Classes: classRules{abswap.ClassTunnel: {Policy: abswap.ClosePolitely, Window: window}}})
 		clients.Wait()
 		for range sockets {
 			if went := within(t, app.went, "the application's end"); went != 1001 {
@@ -192,13 +174,17 @@ func TestC2WebsocketsGetACloseFrame(t *testing.T) {
 	}
 	app := newWSApp()
 	ways(t, app, func(t *testing.T, f *front, b *backend) {
-		require.NoError(t, judge(t, f, app, f.Switcher))
+		require.NoError(t, judge(t, f, app))
 		assert.Zero(t, f.IdleConns("blue"))
 		soon(t, "no socket is left to the slot", func() bool { return b.conns.Load() == 0 })
 	})
 	t.Run("planted", func(t *testing.T) {
-		f, _, _ := pair(t, app.ServeHTTP, hello)
-		assert.ErrorContains(t, judge(t, f, app, cutting{f.Switcher}), "client saw 1006")
+		ways(t, app, func(t *testing.T, f *front, _ *backend) {
+			proxy.EndBare(f.Switcher)
+			err := judge(t, f, app)
+			assert.ErrorContains(t, err, "client saw 1006")
+			assert.ErrorContains(t, err, "application saw 1006")
+		})
 	})
 }
 
@@ -206,42 +192,57 @@ func TestC2WebsocketsGetACloseFrame(t *testing.T) {
 // websocket goes on.
 func TestC2BetweenTwoFrames(t *testing.T) {
 	app := newWSApp()
+	judge := func(t *testing.T, f *front, back bool) error {
+		c := f.raw(t)
+		c.send(wsHead)
+		c.head()
+		msg := wsFrame(1, false, "hello world")
+		app.say <- msg[:5]
+		assert.Equal(t, msg[:5], c.read(5))
+		f.activate(t, plain("green"))
+		all, err := f.List(t.Context(), plain("blue"), 10)
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		assert.Equal(t, abswap.ClassTunnel, all[0].Class)
+		require.NoError(t, f.End(t.Context(), plain("blue"), abswap.ForceHandOver, all[0].ID))
+		if back {
+			f.activate(t, plain("blue"))
+			assert.ErrorIs(t, f.End(t.Context(), plain("blue"), abswap.ForceHandOver, all[0].ID), abswap.ErrSlotLive)
+		}
+		app.say <- msg[5:]
+		if rest := c.read(4); rest != msg[5:9] {
+			return fmt.Errorf("within a frame came %q", rest)
+		}
+		assert.Equal(t, msg[9:], c.read(len(msg)-9))
+		if back {
+			app.say <- msg
+			assert.Equal(t, msg, c.read(len(msg)), "it was never asked")
+			c.send(wsFrame(8, true, "\x03\xe8"))
+			assert.Equal(t, wsFrame(8, false, "\x03\xe8"), c.rest())
+			assert.Equal(t, 1000, within(t, app.went, "the end"))
+		} else {
+			_, status, err := wsEnd(c)
+			require.NoError(t, err)
+			assert.Equal(t, 1001, status)
+			assert.Equal(t, 1001, within(t, app.went, "the end"))
+		}
+		c.Close()
+		f.idle(t, "blue")
+		f.activate(t, plain("blue"))
+		return nil
+	}
 	ways(t, app, func(t *testing.T, f *front, _ *backend) {
 		for _, back := range []bool{false, true} {
-			c := f.raw(t)
-			c.send(wsHead)
-			c.head()
-			msg := wsFrame(1, false, "hello world")
-			app.say <- msg[:5]
-			assert.Equal(t, msg[:5], c.read(5))
-			f.activate(t, plain("green"))
-			all, err := f.List(t.Context(), plain("blue"), 10)
-			require.NoError(t, err)
-			require.Len(t, all, 1)
-			assert.Equal(t, abswap.ClassTunnel, all[0].Class)
-			require.NoError(t, f.End(t.Context(), plain("blue"), abswap.ForceHandOver, all[0].ID))
-			if back {
-				f.activate(t, plain("blue"))
-				assert.ErrorIs(t, f.End(t.Context(), plain("blue"), abswap.ForceHandOver, all[0].ID), abswap.ErrSlotLive)
-			}
-			app.say <- msg[5:]
-			assert.Equal(t, msg[5:], c.read(len(msg)-5))
-			if back {
-				app.say <- msg
-				assert.Equal(t, msg, c.read(len(msg)), "it was never asked")
-				c.send(wsFrame(8, true, "\x03\xe8"))
-				assert.Equal(t, wsFrame(8, false, "\x03\xe8"), c.rest())
-				assert.Equal(t, 1000, within(t, app.went, "the end"))
-			} else {
-				_, status, err := wsEnd(c)
-				require.NoError(t, err)
-				assert.Equal(t, 1001, status)
-				assert.Equal(t, 1001, within(t, app.went, "the end"))
-			}
-			c.Close()
-			f.idle(t, "blue")
-			f.activate(t, plain("blue"))
+			require.NoError(t, judge(t, f, back))
 		}
+	})
+	t.Run("planted", func(t *testing.T) {
+		ways(t, app, func(t *testing.T, f *front, _ *backend) {
+			proxy.EndAnywhere(f.Switcher)
+			assert.ErrorContains(t, judge(t, f, false), "within a frame came")
+			f.Force(t.Context(), plain("blue"), abswap.ForceCut)
+			within(t, app.went, "the end")
+		})
 	})
 }
 
@@ -289,7 +290,7 @@ func (a *sseApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // TestC3EventStreamsEndBetweenEvents: an idle stream ends at once, one in the midst of an event when that has ended, both with a last chunk.
 func TestC3EventStreamsEndBetweenEvents(t *testing.T) {
-	judge := func(t *testing.T, f *front, app *sseApp, d abswap.Drainer, half bool) error {
+	judge := func(t *testing.T, f *front, app *sseApp, half bool) error {
 		resp, err := newClient(t).Get(f.url)
 		require.NoError(t, err)
 		defer resp.Body.Close()
@@ -313,7 +314,7 @@ func TestC3EventStreamsEndBetweenEvents(t *testing.T) {
 			asked.Store(asked.Load() || m[abswap.ClassStream].Asked > 0)
 		}
 		go func() {
-			res, err := abswap.Drain(t.Context(), d, plain("blue"), abswap.DrainOptions{OnClasses: told,
+			res, err := abswap.Drain(t.Context(), f, plain("blue"), abswap.DrainOptions{OnClasses: told,
 				Classes: classRules{abswap.ClassStream: {Policy: abswap.ClosePolitely, Window: -1}}})
 			ended <- end{res, err}
 		}()
@@ -341,15 +342,23 @@ func TestC3EventStreamsEndBetweenEvents(t *testing.T) {
 		t.Run(fmt.Sprint("half ", half), func(t *testing.T) {
 			app := &sseApp{make(chan string, 10), make(chan bool, 10)}
 			ways(t, app, func(t *testing.T, f *front, b *backend) {
-				require.NoError(t, judge(t, f, app, f.Switcher, half))
+				require.NoError(t, judge(t, f, app, half))
 				soon(t, "no socket is left to the slot", func() bool { return b.conns.Load() == 0 })
 			})
 		})
 	}
 	t.Run("planted", func(t *testing.T) {
-		app := &sseApp{make(chan string, 10), make(chan bool, 10)}
-		f, _, _ := pair(t, app.ServeHTTP, hello)
-		assert.ErrorContains(t, judge(t, f, app, cutting{f.Switcher}, false), "unexpected EOF")
+		for what, plant := range map[string]func(*proxy.Switcher){"unexpected EOF": proxy.EndBare, `client got "", not " 2\n\n"`: proxy.EndAnywhere} {
+			app := &sseApp{make(chan string, 10), make(chan bool, 10)}
+			ways(t, app, func(t *testing.T, f *front, _ *backend) {
+				plant(f.Switcher)
+				assert.ErrorContains(t, judge(t, f, app, true), what)
+				within(t, app.gone, "the slot sees it")
+				for len(app.say) > 0 { // what it was too late for
+					<-app.say
+				}
+			})
+		}
 	})
 	t.Run("left alone", func(t *testing.T) {
 		app := &sseApp{make(chan string, 10), make(chan bool, 10)}
@@ -375,7 +384,7 @@ func TestC1MovingUploadOutlivesTheDeadline(t *testing.T) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, n)
 	})
-	judge := func(t *testing.T, f *front, d abswap.Drainer) error {
+	judge := func(t *testing.T, f *front) error {
 		up, still := f.raw(t), f.raw(t)
 		for _, c := range []*rawClient{up, still} {
 			c.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 31\r\n\r\nx")
@@ -396,17 +405,14 @@ func TestC1MovingUploadOutlivesTheDeadline(t *testing.T) {
 			}
 			sent <- nil
 		}()
-		res, err := abswap.Drain(t.Context(), d, plain("blue"), abswap.DrainOptions{Timeout: 500 * time.Millisecond, AtDeadline: abswap.CutOff, Grace: -1, Poll: 20 * time.Millisecond,
+		res, err := abswap.Drain(t.Context(), f, plain("blue"), abswap.DrainOptions{Timeout: 500 * time.Millisecond, AtDeadline: abswap.CutOff, Grace: -1, Poll: 20 * time.Millisecond,
 			Classes: classRules{abswap.ClassUpload: {Policy: abswap.FinishMoving, Still: 1500 * time.Millisecond, Grace: 10 * time.Millisecond}}})
 		if err != nil {
 			return err
 		}
-		if err := within(t, sent, "the upload"); err != nil {
-			return err
-		}
-		head, _ := readHead(up.br)
-		if !strings.Contains(head, "200 OK") {
-			return fmt.Errorf("the upload that moved was answered %.20q", head)
+		serr := within(t, sent, "the upload")
+		if head, _ := readHead(up.br); serr != nil || !strings.Contains(head, "200 OK") {
+			return fmt.Errorf("the upload that moved was cut: %v, answered %.20q", serr, head)
 		}
 		if res.Finished != 1 || res.Cut != 1 || res.Classes[abswap.ClassUpload].Cut != 1 {
 			return fmt.Errorf("finished %d, cut %d: %+v", res.Finished, res.Cut, res.Classes)
@@ -416,62 +422,80 @@ func TestC1MovingUploadOutlivesTheDeadline(t *testing.T) {
 		}
 		return nil
 	}
-	ways(t, app, func(t *testing.T, f *front, _ *backend) { require.NoError(t, judge(t, f, f.Switcher)) })
+	ways(t, app, func(t *testing.T, f *front, _ *backend) { require.NoError(t, judge(t, f)) })
 	t.Run("planted", func(t *testing.T) {
-		f, _, _ := pair(t, app, hello)
-		assert.Error(t, judge(t, f, ageing{f.Switcher}))
+		ways(t, app, func(t *testing.T, f *front, _ *backend) {
+			proxy.StillByAge(f.Switcher)
+			assert.ErrorContains(t, judge(t, f), "the upload that moved was cut")
+		})
 	})
 }
 
-// TestB8ByClassThroughTheControlPlane: another process drains by class, and is told what became of each.
+// TestB8ByClassThroughTheControlPlane: another process drains by class, and is told what became of each. The peer's fault: the drain knows how
+// much there is, and not what: it can say nothing.
 func TestB8ByClassThroughTheControlPlane(t *testing.T) {
-	ws := newWSApp()
-	sse := &sseApp{make(chan string, 10), make(chan bool, 10)}
-	hold := make(chan bool)
-	f, _, _ := pair(t, func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/ws":
-			ws.ServeHTTP(w, r)
-		case "/events":
-			sse.ServeHTTP(w, r)
-		default:
-			<-hold
-		}
-	}, hello)
-	c := f.raw(t)
-	c.send(wsHead)
-	c.head()
-	events, slow := f.raw(t), f.raw(t)
-	events.send("GET /events HTTP/1.0\r\n\r\n")
-	events.head()
-	slow.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-	soon(t, "three", func() bool { return f.load(t, "blue").Total() == 3 })
-	f.activate(t, plain("green"))
+	judge := func(t *testing.T, plant func(*proxy.Switcher), rules classRules) error {
+		ws := newWSApp()
+		sse := &sseApp{make(chan string, 10), make(chan bool, 10)}
+		hold := make(chan bool)
+		f, _, _ := pair(t, func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/ws":
+				ws.ServeHTTP(w, r)
+			case "/events":
+				sse.ServeHTTP(w, r)
+			default:
+				<-hold
+			}
+		}, hello)
+		plant(f.Switcher)
+		c := f.raw(t)
+		c.send(wsHead)
+		c.head()
+		events, slow := f.raw(t), f.raw(t)
+		events.send("GET /events HTTP/1.0\r\n\r\n")
+		events.head()
+		slow.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+		soon(t, "three", func() bool { return f.load(t, "blue").Total() == 3 })
+		f.activate(t, plain("green"))
 
-	client := controlled(t, f.Switcher, proxy.ControlOptions{}).client(t)
-	all, err := client.List(t.Context(), plain("blue"), 10)
-	require.NoError(t, err)
-	classes := map[abswap.Class]int{}
-	for _, w := range all {
-		classes[w.Class]++
-		assert.NotZero(t, w.ID)
+		var ends sync.WaitGroup
+		defer ends.Wait()
+		read, once := make(chan bool), sync.Once{}
+		ends.Go(func() {
+			if <-read; rules == nil { // nobody asks it
+				c.send(wsFrame(8, true, "\x03\xe8"))
+				events.Close()
+			}
+			wsEnd(c)
+			c.Close()
+			close(hold)
+		})
+		client := controlled(t, f.Switcher, proxy.ControlOptions{}).client(t)
+		res, err := abswap.Drain(t.Context(), client, plain("blue"), abswap.DrainOptions{Classes: rules, OnLoad: func(abswap.Load) { once.Do(func() { close(read) }) }})
+		once.Do(func() { close(read) })
+		if err != nil {
+			f.Force(t.Context(), plain("blue"), abswap.ForceCut)
+			return err
+		}
+		want := map[abswap.Class]abswap.ClassOutcome{abswap.ClassTunnel: {Closed: 1}, abswap.ClassStream: {Closed: 1}, abswap.ClassRequest: {Finished: 1}}
+		if rules == nil {
+			want[abswap.ClassTunnel], want[abswap.ClassStream] = abswap.ClassOutcome{Finished: 1}, abswap.ClassOutcome{Finished: 1}
+		}
+		if !maps.Equal(res.Classes, want) {
+			return fmt.Errorf("the result says %+v, not %+v", res.Classes, want)
+		}
+		if rules != nil {
+			assert.Empty(t, events.rest(), "an old client's stream ends with its connection")
+		}
+		return nil
 	}
-	assert.Equal(t, map[abswap.Class]int{abswap.ClassTunnel: 1, abswap.ClassStream: 1, abswap.ClassRequest: 1}, classes)
-	go func() {
-		wsEnd(c)
-		close(hold)
-	}()
-	res, err := abswap.Drain(t.Context(), client, plain("blue"), abswap.DrainOptions{Classes: classRules{
-		abswap.ClassTunnel: {Policy: abswap.ClosePolitely, Window: -1}, abswap.ClassStream: {Policy: abswap.ClosePolitely, Window: -1}}})
-	require.NoError(t, err)
-	assert.Equal(t, map[abswap.Class]abswap.ClassOutcome{abswap.ClassTunnel: {Closed: 1}, abswap.ClassStream: {Closed: 1}, abswap.ClassRequest: {Finished: 1}}, res.Classes)
-	assert.Empty(t, events.rest(), "an old client's stream ends with its connection")
-	f.activate(t, plain("blue"))
-	_, err = newClient(t).Get(f.url + "/slow")
-	require.NoError(t, err)
-	planted, err := abswap.Drain(t.Context(), struct{ abswap.Drainer }{f.Switcher}, plain("green"), abswap.DrainOptions{})
-	require.NoError(t, err)
-	assert.Nil(t, planted.Classes, "a peer's drain says nothing")
+	rules := classRules{abswap.ClassTunnel: {Policy: abswap.ClosePolitely, Window: -1}, abswap.ClassStream: {Policy: abswap.ClosePolitely, Window: -1}}
+	right := func(*proxy.Switcher) {}
+	require.NoError(t, judge(t, right, rules))
+	require.NoError(t, judge(t, right, nil))
+	assert.ErrorIs(t, judge(t, proxy.Nameless, rules), errors.ErrUnsupported)
+	assert.ErrorContains(t, judge(t, proxy.Nameless, nil), "the result says map[], not")
 }
 
 // TestOtherProtocolsAreHalfClosed: what is no websocket gets the end of what it is sent, and can say its last word.

@@ -121,6 +121,22 @@ func RestoreHeld(s *Switcher) {
 // Blind gives s the fault of kamal-proxy, which does not look at the clients of the requests that wait.
 func Blind(s *Switcher) { s.hooks.blind = true }
 
+// EndBare gives s the fault of kamal-proxy, where what is asked to end is cut: a websocket without a close frame, a stream without a last chunk.
+func EndBare(s *Switcher) { s.pools.Hooks.Bare = true }
+
+// EndAnywhere gives s the fault of ending a websocket, or an event stream, wherever it stands.
+func EndAnywhere(s *Switcher) { s.pools.Hooks.Anywhere = true }
+
+// StillByAge gives s, which has had no request yet, the fault of kamal-proxy, whose deadline is one of age, whether anything moves or not.
+func StillByAge(s *Switcher) { s.table.SetHooks(route.Hooks[*h1.Pool]{ByAge: true}) }
+
+// Nameless gives s, which has had no request yet, the fault of kamal-proxy, which knows how much there is and not which: its drain has nothing to
+// say of how each ended.
+func Nameless(s *Switcher) { s.table.SetHooks(route.Hooks[*h1.Pool]{Nameless: true}) }
+
+// CloseAfterGoAway gives s the fault of akka-http, where Shutdown says GOAWAY and closes the connection.
+func CloseAfterGoAway(s *Switcher) { s.door.h2.hasty = true }
+
 // ShutdownRefusing is Shutdown with the fault of fabio, which refuses requests from then on.
 func (s *Switcher) ShutdownRefusing(ctx context.Context) error {
 	s.door.leave()

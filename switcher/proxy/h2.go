@@ -43,6 +43,7 @@ type h2Server struct {
 	inside atomic.Int64  // requests, and goroutines of ours
 	count  atomic.Int64  // connections
 	ring   atomic.Bool   // somebody listens for the bell
+	hasty  bool          // a fault for tests: GOAWAY is said, and the connection closed
 
 	mu      sync.Mutex
 	leaving bool // clients are told to go
@@ -202,6 +203,9 @@ func (s *h2Server) farewell() {
 // the last one reach no handler, and clients know that.
 func (s *h2Server) shutdown(ctx context.Context) error {
 	s.farewell()
+	if s.hasty {
+		s.close()
+	}
 	if err := s.http.Shutdown(ctx); err != nil {
 		return err
 	}

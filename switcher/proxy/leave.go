@@ -71,7 +71,7 @@ func (s *eventStream) wake(err error) (again bool, _ error) {
 	if !s.x.woken(err) {
 		return false, err
 	}
-	if s.whole && s.events.Whole() && s.x.Due() && s.x.Go() {
+	if s.whole && s.x.Due() && (s.events.Whole() || s.x.s.pools.Hooks.Anywhere) && s.x.Go() {
 		return false, errLeft
 	}
 	return true, nil
@@ -84,12 +84,20 @@ func (s *eventStream) pass(p []byte) (n int, over bool) {
 	}
 	for n < len(p) && s.x.Due() {
 		n += s.events.Next(p[n:])
-		if s.events.Whole() && s.x.Go() {
+		if (s.events.Whole() || s.x.s.pools.Hooks.Anywhere) && s.x.Go() {
 			return n, true
 		}
 	}
 	s.events.Pass(p[n:])
 	return len(p), false
+}
+
+// endAsked ends an event stream that was asked to end, as if the slot had ended it.
+func (x *exchange) endAsked() *answerError {
+	if x.s.pools.Hooks.Bare {
+		return &answerError{h1.Broken, errLeft}
+	}
+	return nil
 }
 
 // leaver follows a tunnel, so that it can end where it is asked to.
@@ -108,7 +116,7 @@ func (l *leaver) downward(t *tunnel, src io.Reader) (told bool, rerr, werr error
 	defer x.hear(nil)
 	buf := make([]byte, smallBuffer)
 	for {
-		if x.Due() && l.down.Whole() && x.Go() {
+		if x.Due() && (l.down.Whole() || x.s.pools.Hooks.Anywhere) && x.Go() {
 			l.leave(t, src, nil)
 			return true, nil, nil
 		}
@@ -148,6 +156,10 @@ func (l *leaver) downward(t *tunnel, src io.Reader) (told bool, rerr, werr error
 
 // leave tells the client to go, and drops what the slot still says, of which rest has been read, up to its end or its close frame.
 func (l *leaver) leave(t *tunnel, src io.Reader, rest []byte) {
+	if l.x.s.pools.Hooks.Bare {
+		t.Close()
+		return
+	}
 	l.said.Store(true)
 	if l.framed {
 		t.client.Write(bye.Close(l.x.s.closeStatus(), false))

@@ -104,7 +104,7 @@ func (x *Exchange) relay(u *Upstream, r *Response, body Body, style Style) (Endi
 	defer func() { u.large = false }()
 	for {
 		if events.over(x) {
-			return x.endWrapped(wrapped)
+			return x.endAsked(wrapped)
 		}
 		switch done, rerr, werr := x.spliceAnswer(u, &body); {
 		case rerr != nil:
@@ -141,7 +141,7 @@ func (x *Exchange) relay(u *Upstream, r *Response, body Body, style Style) (Endi
 		}
 		x.Out.Add(body.data - before)
 		if leaves {
-			return x.endWrapped(wrapped)
+			return x.endAsked(wrapped)
 		}
 		if fault != nil {
 			return x.verdict(Broken), fault

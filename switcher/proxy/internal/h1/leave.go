@@ -71,7 +71,7 @@ func (s *stream) pass(x *Exchange, p []byte) (n int, over bool) {
 		return len(p), false
 	}
 	if x.Due() {
-		if n = s.events.Next(p); s.events.Whole() {
+		if n = s.events.Next(p); s.events.Whole() || x.hooks().Anywhere {
 			if x.Go() {
 				return n, true
 			}
@@ -86,7 +86,15 @@ func (s *stream) pass(x *Exchange, p []byte) (n int, over bool) {
 
 // over reports whether the stream is to end before anything more is read.
 func (s *stream) over(x *Exchange) bool {
-	return s.is && s.whole && x.Due() && s.events.Whole() && x.Go()
+	return s.is && s.whole && x.Due() && (s.events.Whole() || x.hooks().Anywhere) && x.Go()
+}
+
+// endAsked ends an event stream that was asked to end, as if the slot had ended it.
+func (x *Exchange) endAsked(wrapped bool) (Ending, error) {
+	if x.hooks().Bare {
+		return Broken, errLeft
+	}
+	return x.endWrapped(wrapped)
 }
 
 // downward carries what the slot says to the client, until that ends or the tunnel is asked to end.
@@ -104,7 +112,7 @@ func (t *tunnel) downward() {
 			t.slot.large = len(p) == len(t.slot.in.data) // one read filled it: much is coming
 			t.slot.take(len(p))
 		}
-		if t.x.Due() && t.down.Whole() && t.x.Go() {
+		if t.x.Due() && (t.down.Whole() || t.x.hooks().Anywhere) && t.x.Go() {
 			t.leave()
 			return
 		}
@@ -144,6 +152,11 @@ var errLeft = errors.New("asked to end")
 // leave tells the client to go: a websocket by a close frame, another protocol by the end of what it is sent. What the client still says goes on
 // to the slot, its own close frame too; what the slot still says is dropped, up to its end or its close frame.
 func (t *tunnel) leave() {
+	if t.x.hooks().Bare {
+		t.breakOff()
+		t.slot.drop()
+		return
+	}
 	t.said.Store(true)
 	if t.framed {
 		t.client.Write(bye.Close(t.x.gen.Target.cfg.closeStatus(), false))
@@ -183,6 +196,8 @@ func (t *tunnel) gone() {
 		t.slot.Write(bye.Close(t.x.gen.Target.cfg.closeStatus(), true))
 	}
 }
+
+func (x *Exchange) hooks() Hooks { return x.gen.Target.cfg.Hooks }
 
 // closeStatus is what websockets are told that are asked to end.
 func (c *PoolConfig) closeStatus() uint16 {

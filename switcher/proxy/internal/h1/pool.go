@@ -45,8 +45,15 @@ type PoolConfig struct {
 	MarkAs      string        // the field that tells a Pool's Mark to clients; "": none
 	Shared      *Shared       // with whom connections are shared; nil: with nobody
 	CloseStatus uint16        // of the close frame that asks a websocket to end; 0: 1001
+	Hooks       Hooks
 
 	mark string // MarkAs in canonical writing
+}
+
+// Hooks are faults for tests. They are asked where work ends that was asked to, and nowhere else.
+type Hooks struct {
+	Bare     bool // it ends without a goodbye: no close frame, no last chunk
+	Anywhere bool // nobody looks for the end of a frame, or of an event
 }
 
 // NewPoolConfig completes c.

@@ -66,12 +66,12 @@ func (t *Table[T]) List(name string) []Work {
 	now := time.Now()
 	for _, g := range t.Generations(name) {
 		g.each(func(e *Entry[T]) {
-			if e.id == 0 {
+			if e.id == 0 && !(t.hooks != nil && t.hooks.Nameless) {
 				e.id = t.ids.next()
 			}
 			e.Look(now)
 			moved := time.Unix(0, e.moved.Load())
-			if moved.Before(e.Started) {
+			if moved.Before(e.Started) || t.hooks != nil && t.hooks.ByAge {
 				moved = e.Started
 			}
 			// The data path may keep the path where the next one will lie, once the entry has left.

@@ -55,11 +55,14 @@ type Table[T any] struct {
 	limits *limits   // nil: none
 }
 
-// Hooks let tests stop a request at the two places where a careless table loses it, and see it enter.
+// Hooks let tests stop a request at the two places where a careless table loses it, and see it enter. The others are faults of a careless list.
 type Hooks[T any] struct {
 	Picked  func(*Generation[T]) // between "picked" and "counted"
 	Counted func(*Generation[T]) // between "counted" and the second look
 	Entered func(*Entry[T])      // after it
+
+	ByAge    bool // work has been still for as long as it is there
+	Nameless bool // no piece of work can be told from another
 }
 
 // SetHooks is for tests. It is called before the first Enter.
