@@ -422,9 +422,13 @@ func TestC1MovingUploadOutlivesTheDeadline(t *testing.T) {
 		}
 		return nil
 	}
-	ways(t, app, func(t *testing.T, f *front, _ *backend) { require.NoError(t, judge(t, f)) })
+	ways(t, app, func(t *testing.T, f *front, _ *backend) {
+		t.Parallel() // it takes its time
+		require.NoError(t, judge(t, f))
+	})
 	t.Run("planted", func(t *testing.T) {
 		ways(t, app, func(t *testing.T, f *front, _ *backend) {
+			t.Parallel()
 			proxy.StillByAge(f.Switcher)
 			assert.ErrorContains(t, judge(t, f), "the upload that moved was cut")
 		})
