@@ -81,6 +81,12 @@ func runApp() int {
 		log.done(release, began)
 		fmt.Fprintf(w, "%d %x\n", n, sum.Sum(nil))
 	})
+	work("GET /events", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprintf(w, "data: release %s\n\n", release)
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
 	work("POST /die", func(http.ResponseWriter, *http.Request) { os.Exit(4) })
 
 	l, err := net.Listen("tcp", os.Getenv(process.EnvAddress))

@@ -63,9 +63,10 @@ type deployConfig struct {
 }
 
 type drainConfig struct {
-	Timeout    duration   `yaml:"timeout"`
-	AtDeadline atDeadline `yaml:"at_deadline"`
-	Grace      duration   `yaml:"grace"`
+	Timeout    duration               `yaml:"timeout"`
+	AtDeadline atDeadline             `yaml:"at_deadline"`
+	Grace      duration               `yaml:"grace"`
+	Classes    map[string]classConfig `yaml:"classes"`
 }
 
 type timeoutConfig struct {

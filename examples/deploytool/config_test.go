@@ -27,6 +27,7 @@ func TestExampleConfigHoldsTheDefaults(t *testing.T) {
 	want.Slots = []slotConfig{{Name: "blue"}, {Name: "green"}}
 	want.App.Command = []string{"./server"}
 	// Empty lists and sections stand in the file.
+	want.Deploy.Drain.Classes = map[string]classConfig{}
 	want.TrustedPeers, want.App.Warm, want.Deploy.Steps, want.Deploy.Approve, want.App.Env = []string{}, []string{}, []int{}, []int{}, map[string]string{}
 	assert.Equal(t, &want, got)
 }
@@ -58,6 +59,16 @@ func TestBadConfigs(t *testing.T) {
 		{"durations and words", goodConfig + "shutdown: 30\ndeploy:\n  soak: -1s\n  retain: forever\n  occupied: maybe\n  drain: {timeout: 1 hour, at_deadline: kill}\n",
 			[]string{`c.yaml:8: "30" is not a duration`, `c.yaml:10: "-1s" is not a duration`, `c.yaml:11: "forever" is neither "until-needed" nor a duration`,
 				`c.yaml:12: "maybe" is not one of refuse, wait, cut`, `c.yaml:13: "1 hour" is not a duration`, `c.yaml:13: "kill" is not one of leave-up,`}},
+		{"classes", goodConfig + "deploy:\n  drain:\n    classes:\n      sse: {}\n      session: {}\n      upload: {policy: finish-moving, still: 0s}\n" +
+			"      stream: {policy: close, still: 1m}\n      request: {window: 1s}\n      tunnel: {grace: 1s}\n", []string{
+			`c.yaml:11: deploy.drain.classes.sse: "sse" is no class: they are request, upload, download, stream, tunnel`,
+			`c.yaml:12: deploy.drain.classes.session: "session" is no class`, `c.yaml:13: deploy.drain.classes.upload.still: 0s would end all`,
+			`c.yaml:14: deploy.drain.classes.stream.still: it is of finish-moving, and the policy is close`,
+			`c.yaml:15: deploy.drain.classes.request.window: it is of close, and the policy is finish`,
+			`c.yaml:16: deploy.drain.classes.tunnel.grace: nothing of this class is asked to end`}},
+		{"keys of classes", goodConfig + "deploy:\n  drain:\n    classes:\n      upload: {polcy: close}\n      stream: {policy: kill}\n      tunnel: {cap: soon}\n" +
+			"      request: close\n", []string{`c.yaml:11: unknown key "polcy"`, `c.yaml:12: "kill" is not one of finish, finish-moving, close`,
+			`c.yaml:13: "soon" is not a duration`, `c.yaml:14: a section with keys expected, not "close"`}},
 		{"a key twice", goodConfig + "listen: 127.0.0.1:9090\n", []string{`c.yaml:8: mapping key "listen" already defined at line 1`}},
 		{"no YAML", "listen: [\n", []string{`c.yaml:1: did not find expected node content`}},
 		{"two documents", goodConfig + "---\n" + goodConfig, []string{`c.yaml: the file holds more than one document`}},

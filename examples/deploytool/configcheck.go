@@ -266,6 +266,7 @@ func (c *config) checkDeploy(m *mistakes) {
 	if c.Deploy.Alone && len(c.Deploy.Steps) > 0 {
 		m.at([]any{"deploy", "exclusive"}, "the versions never work at the same time, and steps let them: remove one of the two")
 	}
+	c.Deploy.Drain.check(m)
 	if c.Deploy.Hold <= 0 {
 		m.at([]any{"deploy", "hold"}, "a hold of 0 holds nothing")
 	}

@@ -93,9 +93,10 @@ func (c *config) swapper(client *proxy.Client, slots []*process.Slot, journal ab
 		Soak:      orNone(d.Soak),
 		Exclusive: d.Alone,
 		Hold:      abswap.HoldOptions{Total: time.Duration(d.Hold), Each: 2 * time.Duration(d.Hold)}, // so that no request is refused at the end of it
-		Drain:     abswap.DrainOptions{Timeout: time.Duration(d.Drain.Timeout), AtDeadline: abswap.AtDeadline(d.Drain.AtDeadline), Grace: orNone(d.Drain.Grace)},
-		Retain:    time.Duration(d.Retain),
-		Occupied:  abswap.Occupied(d.Occupied),
+		Drain: abswap.DrainOptions{Timeout: time.Duration(d.Drain.Timeout), AtDeadline: abswap.AtDeadline(d.Drain.AtDeadline), Grace: orNone(d.Drain.Grace),
+			Classes: d.Drain.rules()},
+		Retain:   time.Duration(d.Retain),
+		Occupied: abswap.Occupied(d.Occupied),
 		Timeouts: abswap.Timeouts{Install: orNone(d.Timeouts.Install), Start: orNone(d.Timeouts.Start), Warm: orNone(d.Timeouts.Warm),
 			Ready: orNone(c.App.ReadyTimeout), Shift: orNone(d.Timeouts.Shift), Stop: orNone(d.Timeouts.Stop), Revert: orNone(d.Timeouts.Revert)},
 		OnEvent: tell,

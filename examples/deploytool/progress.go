@@ -26,12 +26,17 @@ type progress struct {
 	told  string    // the drain count of the last plain line
 	at    time.Time // when that was
 
+	drain  drainConfig                                     // the rules that drains go by
+	report func(swap string) (abswap.Report, error)        // of a swap that runs; nil: there is none
+	began  drainBegin                                      // of the drain under way
+	by     map[string]map[abswap.Class]abswap.ClassOutcome // of each slot, at its last reading
+
 	done chan struct{} // nil: no live line
 	wg   sync.WaitGroup
 }
 
 func newProgress(out io.Writer, asJSON, terminal bool) *progress {
-	p := &progress{out: out, json: asJSON, terminal: terminal && !asJSON}
+	p := &progress{out: out, json: asJSON, terminal: terminal && !asJSON, by: map[string]map[abswap.Class]abswap.ClassOutcome{}}
 	if p.terminal {
 		p.done = make(chan struct{})
 		p.wg.Go(p.animate)
@@ -123,6 +128,7 @@ func (p *progress) event(e abswap.Event) {
 	switch e.Kind {
 	case abswap.EventPhase:
 		p.do("%s", e.Phase)
+		p.begin(e)
 		if text := phaseText(e); text != "" {
 			p.line("%s", text)
 		}
@@ -131,7 +137,11 @@ func (p *progress) event(e abswap.Event) {
 		case e.Err != nil:
 			p.line("%s: %s: %v", e.Phase, e.Result, e.Err)
 		case e.Phase == abswap.PhaseDraining && e.Slot != "":
-			p.line("slot %s has finished all it had, after %s", e.Slot, e.Elapsed.Round(time.Millisecond))
+			text := fmt.Sprintf("slot %s has finished all it had, after %s", e.Slot, e.Elapsed.Round(time.Millisecond))
+			if by := outcomesText(p.by[e.Slot]); by != "" {
+				text += ": " + by
+			}
+			p.line("%s", text)
 		}
 	case abswap.EventLoad:
 		p.load(e)
@@ -143,19 +153,52 @@ func (p *progress) event(e abswap.Event) {
 	}
 }
 
-// load tells a drain count: always in the live line, in the log when it has changed and some time has passed.
+// load tells a drain count: always in the live line; in the log, and where it is of several classes, when it has changed and some time has passed.
 func (p *progress) load(e abswap.Event) {
 	text := fmt.Sprintf("slot %s: %s left", e.Slot, loadText(e.Load))
+	key := text // without what changes with the clock
+	p.by[e.Slot] = e.Classes
+	var until func(abswap.Class) string
+	if e.Phase == abswap.PhaseDraining {
+		until = func(c abswap.Class) string { return p.drain.until(c, p.began) }
+	}
+	live := text
+	kinds := 0 // of work that is left: the live line has room for one
+	for _, o := range e.Classes {
+		if o.Left > 0 {
+			kinds++
+		}
+	}
+	if by := leftText(e.Classes, until); by != "" {
+		text, live = text+": "+by, "slot "+e.Slot+": "+by
+		key += outcomesText(e.Classes)
+	}
 	p.mu.Lock()
 	began := p.since
-	p.doing = text
-	again := p.terminal || text == p.told || time.Since(p.at) < 5*time.Second || e.Load.Total() == 0
+	p.doing = live
+	again := p.terminal && kinds < 2 || key == p.told || time.Since(p.at) < 5*time.Second || e.Load.Total() == 0
 	if !again {
-		p.told, p.at = text, time.Now()
+		p.told, p.at = key, time.Now()
 	}
 	p.mu.Unlock()
 	if !again {
 		p.line("%s, for %s", text, time.Since(began).Round(time.Second))
+	}
+}
+
+// begin notes when a drain began: an earlier run may have begun it.
+func (p *progress) begin(e abswap.Event) {
+	if e.Phase != abswap.PhaseDraining {
+		return
+	}
+	p.began = drainBegin{e.Time, e.Time}
+	if p.report == nil {
+		return
+	}
+	if rep, err := p.report(e.Swap); err == nil {
+		if b := beganIn(&rep); !b.first.IsZero() {
+			p.began.first = b.first
+		}
 	}
 }
 
@@ -235,7 +278,11 @@ func (p *progress) summary(rep abswap.Report, err error) {
 		p.line("left as it is: %s", s)
 	}
 	if rep.Outcome == abswap.OutcomeStillDraining && len(rep.Drains) > 0 {
-		for _, w := range rep.Drains[len(rep.Drains)-1].Left {
+		last := rep.Drains[len(rep.Drains)-1]
+		if by := outcomesText(last.Classes); by != "" {
+			p.line("slot %s: %s", last.Slot, by)
+		}
+		for _, w := range last.Left {
 			p.line("left: %s %s %s from %s, %s old, %d bytes in, %d out", w.Kind, w.Method, w.Path, w.Peer, w.Age.Round(time.Second), w.In, w.Out)
 		}
 	}
@@ -255,13 +302,17 @@ func (p *progress) eventJSON(e abswap.Event) {
 		To      string           `json:"to"`
 		Slot    string           `json:"slot,omitempty"`
 		Load    *abswap.Load     `json:"load,omitempty"`
-		Result  abswap.Result    `json:"result,omitempty"`
-		Outcome abswap.Outcome   `json:"outcome,omitempty"`
-		Millis  int64            `json:"elapsed_ms,omitempty"`
-		Message string           `json:"message,omitempty"`
-		Err     string           `json:"error,omitempty"`
+
+		Classes map[abswap.Class]abswap.ClassOutcome `json:"classes,omitempty"`
+
+		Result  abswap.Result  `json:"result,omitempty"`
+		Outcome abswap.Outcome `json:"outcome,omitempty"`
+		Millis  int64          `json:"elapsed_ms,omitempty"`
+		Message string         `json:"message,omitempty"`
+		Err     string         `json:"error,omitempty"`
 	}{Time: e.Time, Kind: e.Kind, Swap: e.Swap, Phase: e.Phase, Round: e.Round, Percent: e.Percent, Release: e.Release, From: e.From, To: e.To,
-		Slot: e.Slot, Result: e.Result, Outcome: e.Outcome, Millis: e.Elapsed.Milliseconds(), Message: e.Message}
+		Slot: e.Slot, Result: e.Result, Outcome: e.Outcome, Millis: e.Elapsed.Milliseconds(), Message: e.Message,
+		Classes: e.Classes}
 	if e.Kind == abswap.EventLoad {
 		x.Load = &e.Load
 	}

@@ -79,6 +79,9 @@ func (t *tool) steps(rep *abswap.Report) {
 	for _, d := range rep.Drains {
 		fmt.Fprintf(t.out, "drain of slot %s: drained %v after %s, %s left (%s evidence)\n", d.Slot, d.Drained, d.Waited.Round(time.Millisecond),
 			loadText(d.Last), d.Last.Evidence)
+		for _, c := range sortedClasses(d.Classes) {
+			fmt.Fprintf(t.out, "  %s\n", outcomesText(map[abswap.Class]abswap.ClassOutcome{c: d.Classes[c]}))
+		}
 	}
 	for _, w := range rep.Warnings {
 		fmt.Fprintf(t.out, "warning: %s\n", w)

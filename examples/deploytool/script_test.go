@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bufio"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -41,6 +44,9 @@ func TestScripts(t *testing.T) {
 			"load":    cmdLoad,
 			"endload": cmdEndLoad,
 			"upload":  cmdUpload,
+			"events":  cmdEvents,
+			"newest":  cmdNewest,
+			"watch":   cmdWatch,
 			"get":     cmdGet,
 			"post":    cmdPost,
 			"code":    cmdCode,
@@ -166,7 +172,10 @@ func freeAddress() (string, error) {
 	return "", fmt.Errorf("no free port")
 }
 
-type scriptClients struct{ *clients }
+type scriptClients struct {
+	*clients
+	events <-chan string // what the event stream brought, once it has ended
+}
 
 // cmdAwait runs a command until its output matches: await PATTERN COMMAND...
 func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
@@ -189,6 +198,29 @@ func cmdLoad(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Value("clients").(*scriptClients).clients = newClients(ts.Getenv("LISTEN"))
 }
 
+// cmdWatch runs a command that does not end by itself until it has written a line that matches: watch PATTERN COMMAND...
+func cmdWatch(ts *testscript.TestScript, _ bool, args []string) {
+	re := regexp.MustCompile(args[0])
+	path, err := exec.LookPath(args[1])
+	ts.Check(err)
+	cmd := exec.Command(path, args[2:]...)
+	cmd.Dir, cmd.Env = ts.Getenv("WORK"), append(os.Environ(), "DEPLOYTOOL_CONFIG="+ts.MkAbs("deploytool.yaml"))
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	timeout := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	defer timeout.Stop()
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if ts.Logf("%s", lines.Text()); re.MatchString(lines.Text()) {
+			return
+		}
+	}
+	ts.Fatalf("%q never told %q", args[1:], args[0])
+}
+
 // cmdUpload begins an upload that lasts so long, or is half sent until it is let go: upload 3s, upload held, upload go
 func cmdUpload(ts *testscript.TestScript, _ bool, args []string) {
 	c := ts.Value("clients").(*scriptClients)
@@ -202,6 +234,40 @@ func cmdUpload(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(err)
 		c.upload(d)
 	}
+}
+
+// cmdEvents begins an event stream, or waits for its end, which must be one behind a whole event: events begin, events ended
+func cmdEvents(ts *testscript.TestScript, _ bool, args []string) {
+	c := ts.Value("clients").(*scriptClients)
+	switch args[0] {
+	case "begin":
+		resp, err := http.Get("http://" + ts.Getenv("LISTEN") + "/events")
+		ts.Check(err)
+		ended := make(chan string, 1)
+		c.events = ended
+		go func() {
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			ended <- fmt.Sprintf("%q, %v", text, err)
+		}()
+	case "ended":
+		select {
+		case got := <-c.events:
+			if !regexp.MustCompile(`^"data: release v\d\\n\\n", <nil>$`).MatchString(got) {
+				ts.Fatalf("the event stream brought %s", got)
+			}
+		case <-time.After(20 * time.Second):
+			ts.Fatalf("the event stream goes on")
+		}
+	}
+}
+
+// cmdNewest puts the ID of the newest swap into $SWAP.
+func cmdNewest(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Check(ts.Exec("deploytool", "history", "-n", "1", "-json"))
+	var all []struct{ ID string }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &all))
+	ts.Setenv("SWAP", all[0].ID)
 }
 
 // cmdEndLoad ends the load. Nothing may be lost, and the answers seen must be exactly of the releases named, except that one with a question

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -34,7 +35,7 @@ func (t *tool) status(ctx context.Context) int {
 		return code
 	}
 	clear := isTerminal(t.out) && !t.o.json
-	var before []byte
+	var before string
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -50,19 +51,38 @@ func (t *tool) status(ctx context.Context) int {
 		switch {
 		case clear:
 			fmt.Fprintf(t.out, "\x1b[H\x1b[2J%s\n%s", time.Now().Format(time.TimeOnly), text.Bytes())
-		case !bytes.Equal(text.Bytes(), before):
+		case steady(st) != before:
 			if !t.o.json {
 				fmt.Fprintln(t.out, time.Now().Format(time.RFC3339))
 			}
 			t.out.Write(text.Bytes())
 		}
-		before = text.Bytes()
+		before = steady(st)
 		select {
 		case <-ctx.Done():
 			return exitOK
 		case <-tick.C:
 		}
 	}
+}
+
+// steady is st without what only the clock changes, to be compared.
+func steady(st *state) string {
+	x := *st
+	x.Slots = slices.Clone(x.Slots)
+	for i := range x.Slots {
+		by := maps.Clone(x.Slots[i].Classes)
+		for c, o := range by {
+			o.Oldest, o.Quiet, o.In, o.Out = 0, 0, 0, 0
+			by[c] = o
+		}
+		x.Slots[i].Classes = by
+	}
+	text, err := json.Marshal(x)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 // look asks the proxy, the slots, the journal and the supervisor. Without the proxy the others are asked all the same.
@@ -140,9 +160,37 @@ func (t *tool) show(w io.Writer, st *state) {
 			st.Supervisor.text(s.Name))
 	}
 	tw.Flush()
+	t.showClasses(w, st)
 	for _, p := range st.Problems {
 		fmt.Fprintf(w, "problem: %s\n", oneLine(p, 300))
 	}
+}
+
+// showClasses tells what the slots that take no new work still have, by class.
+func (t *tool) showClasses(w io.Writer, st *state) {
+	var began drainBegin
+	if n := st.Newest; n != nil && (n.Phase == abswap.PhaseDraining || n.Outcome == abswap.OutcomeStillDraining) {
+		began = beganIn(n)
+	}
+	tw, head := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0), false
+	for _, s := range st.Slots {
+		if s.Part > 0 || st.Proxy != "" {
+			continue
+		}
+		for _, c := range sortedClasses(s.Classes) {
+			o := s.Classes[c]
+			if !head {
+				fmt.Fprintln(tw, "\nDRAINS\tWORK\tOLDEST\tSTILL FOR\tUNTIL")
+				head = true
+			}
+			until := "it ends"
+			if st.Owner != nil {
+				until = t.cfg.Deploy.Drain.until(c, began)
+			}
+			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", s.Name, count(o.Left, string(c)), shortly(o.Oldest.Round(time.Second)), shortly(o.Quiet.Round(time.Second)), until)
+		}
+	}
+	tw.Flush()
 }
 
 func partsText(slots []abswap.SlotStatus) string {

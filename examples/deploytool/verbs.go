@@ -36,6 +36,10 @@ func (t *tool) session(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	s := &session{client: client, progress: newProgress(t.out, t.o.json, isTerminal(t.out))}
+	s.progress.drain = t.cfg.Deploy.Drain
+	s.progress.report = func(swap string) (abswap.Report, error) {
+		return abswap.ReadReport(context.WithoutCancel(ctx), journal, swap)
+	}
 	s.Swapper = t.cfg.swapper(client, slots, journal, s.progress.event)
 	if err := reachable(ctx, client, t.command.patience); err != nil {
 		return s, err

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -115,7 +117,7 @@ func (p *progress) event(e abswap.Event) {
 
 // load tells a drain count, at most once a second where the live line does not show it anyway.
 func (p *progress) load(indent string, e abswap.Event) {
-	text := fmt.Sprintf("%s: %s and %s left", e.Slot, count(e.Load.Requests, "request"), count(e.Load.Upgraded, "upgraded connection"))
+	text := fmt.Sprintf("%s: %s left", e.Slot, leftText(e))
 	p.mu.Lock()
 	again := p.terminal || time.Since(p.lastLoad) < time.Second || text == p.lastLeft
 	if e.Load.Total() == 0 {
@@ -128,6 +130,20 @@ func (p *progress) load(indent string, e abswap.Event) {
 	if !again {
 		p.line(indent, "%s", text)
 	}
+}
+
+// leftText tells what a slot still has, by class: "1 upload, 3 tunnels".
+func leftText(e abswap.Event) string {
+	var all []string
+	for _, c := range slices.Sorted(maps.Keys(e.Classes)) {
+		if n := e.Classes[c].Left; n > 0 {
+			all = append(all, count(n, string(c)))
+		}
+	}
+	if all == nil {
+		return count(e.Load.Total(), "piece") + " of work"
+	}
+	return strings.Join(all, ", ")
 }
 
 // count writes a number of things.
