@@ -65,7 +65,9 @@ func (p *ClassPolicy) UnmarshalText(b []byte) error {
 // ClassRule is what a drain does with one class. The zero value lets all finish.
 //
 // To ask is to break nothing: a websocket gets a close frame between two frames, an event stream ends between two events, a request whose
-// answer has not begun gets "Connection: close" with it. An upload or a download has no such end: asked, it goes on until Grace is over.
+// answer has not begun gets "Connection: close" with it. An upload or a download has no such end: asked, it goes on until Grace is over. Nor has
+// an event stream with a Content-Encoding, such as gzip (Work.Opaque): ClosePolitely leaves it alone, as Finish would, and only its Cap, with Grace
+// behind it, cuts it in the midst. FinishMoving does too, once it is still.
 type ClassRule struct {
 	Policy ClassPolicy   `json:"policy"`
 	Still  time.Duration `json:"still,omitempty"`  // of FinishMoving: how long work may go without a byte in either direction; 0: 1m

@@ -95,6 +95,10 @@ type Work struct {
 	ID    uint64        `json:"id,omitempty,string"` // from a ClassDrainer: no other piece has it, or will have it
 	Class Class         `json:"class,omitempty"`     // from a ClassDrainer: what it is now
 	Quiet time.Duration `json:"quiet,omitempty"`     // from a ClassDrainer: how long no byte of it has moved, to about a second
+
+	// Opaque, from a ClassDrainer, says of a stream that nobody can see where its events end, as it has a Content-Encoding: it cannot be asked
+	// to end.
+	Opaque bool `json:"opaque,omitempty"`
 }
 
 // ForcingDrainer is a Drainer that can end what is left in a slot.

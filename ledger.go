@@ -37,6 +37,7 @@ type piece struct {
 	asked   time.Time // when it was asked to end; zero: it was not
 	still   bool      // and that for its stillness only
 	cut     bool
+	opaque  bool // asking it is in vain
 	here    bool // in this step
 }
 
@@ -120,6 +121,10 @@ func (l *ledger) take(w Work, now time.Time) *piece {
 		p.class, p.due = c, time.Time{} // what it has become has a rule of its own
 	}
 	p.last, p.in, p.out, p.here = now.Add(-w.Quiet), w.In, w.Out, true
+	if w.Opaque && !p.opaque && !p.cut {
+		p.asked, p.still = time.Time{}, false // for what it was before
+	}
+	p.opaque = w.Opaque
 	if p.still && !p.cut && p.last.After(p.asked) && (c == ClassUpload || c == ClassDownload || c == ClassRequest) {
 		p.asked, p.still = time.Time{}, false // it moves again, and being asked has not changed it
 	}
@@ -162,7 +167,9 @@ func (l *ledger) verdict(p *piece) (how Force, due time.Time) {
 		}
 		due, still = last.Add(r.Still), true
 	case ClosePolitely:
-		due = p.due
+		if !p.opaque {
+			due = p.due
+		}
 	}
 	if end := l.capFrom.Add(r.Cap); r.Cap > 0 && (due.IsZero() || end.Before(due)) {
 		due, still = end, false

@@ -27,6 +27,7 @@ type live struct {
 	class       abswap.Class
 	began, last time.Time
 	in          int64
+	opaque      bool
 }
 
 func fly(rules map[abswap.Class]abswap.ClassRule, classes ...abswap.Class) *flight {
@@ -40,7 +41,7 @@ func fly(rules map[abswap.Class]abswap.ClassRule, classes ...abswap.Class) *flig
 
 func (f *flight) list() (all []abswap.Work) {
 	for id, w := range f.work {
-		all = append(all, abswap.Work{ID: id, Class: w.class, Age: time.Since(w.began), Quiet: time.Since(w.last), In: w.in})
+		all = append(all, abswap.Work{ID: id, Class: w.class, Age: time.Since(w.began), Quiet: time.Since(w.last), In: w.in, Opaque: w.opaque})
 	}
 	return all
 }
@@ -177,6 +178,34 @@ func TestLedgerCapThenGraceThenCut(t *testing.T) {
 }
 
 // TestLedgerOrdersAreGivenOnce, whatever the clock does and however often it is asked; and again where they could not be given.
+// TestC3LedgerOpaqueStreams: a stream that cannot be asked to end is left alone until its cap, also where it was asked as long as it was a request
+// without an answer.
+func TestC3LedgerOpaqueStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		polite := abswap.ClassRule{Policy: abswap.ClosePolitely, Window: -1, Grace: 10 * time.Second}
+		capped := polite
+		capped.Cap = time.Hour
+		for _, r := range []abswap.ClassRule{polite, capped} {
+			f := fly(map[abswap.Class]abswap.ClassRule{abswap.ClassStream: r, abswap.ClassRequest: polite}, abswap.ClassStream, abswap.ClassStream, abswap.ClassRequest)
+			f.obey = false
+			f.work[1].opaque = true
+			f.run(5 * time.Second)
+			assert.Equal(t, map[uint64]time.Duration{2: 0, 3: 0}, f.asked)
+			f.work[3].class, f.work[3].opaque = abswap.ClassStream, true
+			f.run(59 * time.Minute)
+			assert.Equal(t, map[uint64]time.Duration{2: 10 * time.Second}, f.cut)
+			assert.Equal(t, 0, f.l.Result()[abswap.ClassStream].Asked)
+			f.run(time.Hour)
+			if r.Cap == 0 {
+				assert.Len(t, f.work, 2)
+				continue
+			}
+			assert.Equal(t, map[uint64]time.Duration{1: time.Hour, 2: 0, 3: time.Hour}, f.asked)
+			assert.Equal(t, map[uint64]time.Duration{1: time.Hour + 10*time.Second, 2: 10 * time.Second, 3: time.Hour + 10*time.Second}, f.cut)
+		}
+	})
+}
+
 func TestLedgerOrdersAreGivenOnce(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	l := abswap.NewLedger(now, time.Time{}, map[abswap.Class]abswap.ClassRule{abswap.ClassRequest: {Policy: abswap.ClosePolitely, Window: -1, Grace: time.Second}})

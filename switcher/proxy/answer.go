@@ -132,7 +132,7 @@ func (x *exchange) copyBody(resp *http.Response) *answerError {
 	left := resp.ContentLength
 	stream := x.streamOf(resp)
 	if stream != nil {
-		x.Mark(route.Downloading | route.Streaming)
+		x.Mark(stream.traffic())
 		x.conn.wake = stream.wake
 		x.hear(x.conn.Upstream)
 		defer x.hear(nil)

@@ -29,7 +29,10 @@
 // Both are rules of the one routing state, so Seal ends them like all else. Config.StickyWeights shares out clients instead of requests.
 //
 // Drains by class (abswap.DrainOptions.Classes) find requests, uploads, downloads, event streams and tunnels here. A websocket that is asked to end
-// gets a close frame between two frames (Config.CloseStatus), an event stream ends between two events, and a swap back cancels what was asked.
+// gets a close frame between two frames (Config.CloseStatus), an event stream ends between two events, and a swap back cancels what was asked. In
+// HTTP/2 that is one stream's end; the others of its connection go on. The events of a stream with a Content-Encoding, such as gzip, cannot be
+// told apart: it is not asked, and goes on until it ends, or until its class's Cap. Applications that want their streams ended politely do not
+// compress them.
 //
 // A Sites serves many sites at one door, each with a Switcher of its own.
 //

@@ -54,7 +54,8 @@ func (s *Switcher) List(ctx context.Context, sl abswap.Slot, limit int) ([]abswa
 			kind = "upgraded"
 		}
 		out = append(out, abswap.Work{Kind: kind, Method: w.Method, Path: clip(w.Path), Peer: w.Peer, Age: now.Sub(w.Started), In: w.In, Out: w.Out,
-			ID: w.ID, Class: classOf(w.Traffic), Quiet: max(now.Sub(w.Moved), 0)})
+			ID: w.ID, Class: classOf(w.Traffic), Quiet: max(now.Sub(w.Moved), 0),
+			Opaque: w.Traffic&route.Opaque != 0 && !s.hooks.plain})
 	}
 	return out, nil
 }

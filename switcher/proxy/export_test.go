@@ -134,6 +134,9 @@ func StillByAge(s *Switcher) { s.table.SetHooks(route.Hooks[*h1.Pool]{ByAge: tru
 // say of how each ended.
 func Nameless(s *Switcher) { s.table.SetHooks(route.Hooks[*h1.Pool]{Nameless: true}) }
 
+// TakeForPlain gives s the fault of asking an event stream to end whose events it cannot see: it is cut when it does not.
+func TakeForPlain(s *Switcher) { s.hooks.plain = true }
+
 // CloseAfterGoAway gives s the fault of akka-http, where Shutdown says GOAWAY and closes the connection.
 func CloseAfterGoAway(s *Switcher) { s.door.h2.hasty = true }
 

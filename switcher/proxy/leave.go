@@ -66,6 +66,14 @@ func (x *exchange) streamOf(resp *http.Response) *eventStream {
 	return &eventStream{x: x, whole: resp.Header.Get("Content-Encoding") == ""}
 }
 
+// traffic is what it is for the books.
+func (s *eventStream) traffic() route.Traffic {
+	if !s.whole {
+		return route.Downloading | route.Streaming | route.Opaque
+	}
+	return route.Downloading | route.Streaming
+}
+
 // wake is asked about an error of a read from the slot: again says that the read is to be done again.
 func (s *eventStream) wake(err error) (again bool, _ error) {
 	if !s.x.woken(err) {

@@ -42,6 +42,7 @@ type Switcher struct {
 // hooks are faults for tests.
 type hooks struct {
 	blind bool // the client of a request that waits is not looked at
+	plain bool // no stream is told to be opaque
 }
 
 var ( // what this backend can do

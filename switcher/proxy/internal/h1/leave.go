@@ -209,9 +209,12 @@ func (c *PoolConfig) closeStatus() uint16 {
 
 // carries notes what the rest of an answer is.
 func (x *Exchange) carries(s *stream) {
-	if s.is {
+	switch {
+	case s.is && s.whole:
 		x.Mark(route.Downloading | route.Streaming)
-	} else {
+	case s.is:
+		x.Mark(route.Downloading | route.Streaming | route.Opaque)
+	default:
 		x.Mark(route.Downloading)
 	}
 }

@@ -13,6 +13,7 @@ const (
 	Downloading                     // a body is on its way out
 	Streaming                       // that body is an event stream
 	Upgraded                        // it has left HTTP
+	Opaque                          // the ends of the stream's events cannot be seen
 )
 
 // Mark says that e carries that from now on.
