@@ -93,7 +93,8 @@ func (d *door) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	return x
 }
 
-// forward carries a request to its end. It is false if nothing has happened since the Switcher is no longer the one for that: see Sites.
+// forward carries a request to its end. An upload or a tunnel may wait below it for hours: what takes room on the stack is done in functions
+// of their own. It is false if nothing has happened since the Switcher is no longer the one for that: see Sites.
 func (s *Switcher) forward(g guest) bool {
 	var unreachable *generation
 	var last error // why the previous attempt came to nothing
@@ -116,9 +117,7 @@ func (s *Switcher) forward(g guest) bool {
 			return false
 		}
 		if gen == nil {
-			s.stats.refused.Add(1)
-			g.StopAhead(true)
-			g.Fail(http.StatusServiceUnavailable, "no slot takes requests at the moment", 1, false)
+			s.refuse(g)
 			return true
 		}
 		if gen == unreachable {
@@ -126,10 +125,14 @@ func (s *Switcher) forward(g guest) bool {
 			s.conclude(g, gen, h1.Redial, last)
 			return true
 		}
-		how, err := counted(g, gen, fresh, d)
+		how, err := h1.Done, error(nil)
+		if d == nil {
+			how, err = counted(g, work, gen, fresh)
+		} else {
+			how, err = d.counted(g, work, gen, fresh)
+		}
 		if try < maxTries && (how == h1.Redial || how == h1.Repeat) {
-			s.stats.retried.Add(1)
-			s.log(slog.LevelDebug, "request goes to another connection", g, gen, err)
+			s.retrying(g, gen, err)
 			switch {
 			case how != h1.Redial:
 				fresh = true
@@ -146,13 +149,23 @@ func (s *Switcher) forward(g guest) bool {
 	}
 }
 
-// counted runs Attempt and takes g out of the count, whatever happens.
-func counted(g guest, gen *generation, fresh bool, d *guide) (h1.Ending, error) {
-	defer g.Work().Leave()
-	if d != nil {
-		return d.attempt(g, gen, fresh)
-	}
+// counted runs Attempt and takes work out of the count, whatever happens.
+func counted(g guest, work *entry, gen *generation, fresh bool) (h1.Ending, error) {
+	defer work.Leave()
 	return g.Attempt(gen, fresh)
+}
+
+// refuse answers a request for which there is no slot.
+func (s *Switcher) refuse(g guest) {
+	s.stats.refused.Add(1)
+	g.StopAhead(true)
+	g.Fail(http.StatusServiceUnavailable, "no slot takes requests at the moment", 1, false)
+}
+
+// retrying says that there will be another attempt, since err ended the last one.
+func (s *Switcher) retrying(g guest, gen *generation, err error) {
+	s.stats.retried.Add(1)
+	s.log(slog.LevelDebug, "request goes to another connection", g, gen, err)
 }
 
 // conclude does what is left when the slot has nothing to do with the request any more.

@@ -304,17 +304,17 @@ func (d *guide) aim(g guest) {
 	}
 }
 
-// attempt is guest.Attempt of a request that has entered gen.
-func (d *guide) attempt(g guest, gen *generation, fresh bool) (h1.Ending, error) {
+// counted is the function counted for a site with sessions or a cookie that makes clients stay.
+func (d *guide) counted(g guest, work *entry, gen *generation, fresh bool) (h1.Ending, error) {
 	switch {
 	case d.sessions != nil:
 		v := g.Visit()
 		v.Enter(session.Generation{Slot: gen.Key.Slot, Release: gen.Key.Release})
 		defer v.Leave()
 	case d.sticky != "":
-		g.SetCookie(d.stick(g.Work(), gen))
+		g.SetCookie(d.stick(work, gen))
 	}
-	return g.Attempt(gen, fresh)
+	return counted(g, work, gen, fresh)
 }
 
 // ARRValue is the value that ARR's affinity cookie has for a server of a farm: the hash of its address as it stands in the farm's configuration.

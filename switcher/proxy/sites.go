@@ -257,14 +257,19 @@ func (s *Sites) forward(x *h1.Exchange) {
 	for {
 		p := s.index.find(x.Host())
 		if p == nil {
-			x.StopAhead(true)
-			x.Fail(http.StatusMisdirectedRequest, noSite, 0, false)
+			misdirected(x)
 			return
 		}
 		if p.forward(x) {
 			return
 		}
 	}
+}
+
+// misdirected answers a request that no site is for.
+func misdirected(g guest) {
+	g.StopAhead(true)
+	g.Fail(http.StatusMisdirectedRequest, noSite, 0, false)
 }
 
 // ServeHTTP is as Switcher.ServeHTTP, for all sites.
@@ -276,8 +281,7 @@ func (s *Sites) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for {
 		if x.s = s.index.find(r.Host); x.s == nil {
 			x.s = s.nobody
-			x.StopAhead(true)
-			x.Fail(http.StatusMisdirectedRequest, noSite, 0, false)
+			misdirected(x)
 			return
 		}
 		if x.s.forward(x) {

@@ -69,7 +69,7 @@ func (x *Exchange) closing() bool {
 // relay writes the answer to the client as it comes, and gives r back. What the slot has sent is given to the client before more is waited for.
 func (x *Exchange) relay(u *Upstream, r *Response, body Body, style Style) (Ending, error) {
 	c := x.conn
-	out := getBuffer(false)
+	out := getBuffer(smallSize)
 	data := r.Append(out.data[:0], u.pending(), style)
 	var events stream
 	if body.framing == chunked || body.framing == toTheEnd {
@@ -170,7 +170,7 @@ func (x *Exchange) write(p []byte, wrapped bool) error {
 		_, err := x.conn.Write(p)
 		return err
 	}
-	out := getBuffer(len(p) > smallSize-chunkRoom)
+	out := getBuffer(len(p) + chunkRoom)
 	defer putBuffer(out)
 	_, err := x.conn.Write(wrap(out.data[:0], p))
 	return err

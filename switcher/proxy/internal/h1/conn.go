@@ -40,20 +40,19 @@ type conn struct {
 	link
 	srv    *Server
 	tls    bool
+	given  bool // to Config.HTTP2
+	number uint32
 	peer   string
 	sender Sender
-	number uint32
-	ctx    context.Context // ends when the client has gone
-	cancel context.CancelFunc
+	client presence
 	x      Exchange
 
 	change uint64 // of state; whoever reads from the client owns it
 	state  atomic.Uint64
 
-	lastWord uint64 // of state, as sweep saw it
-	lastTime time.Time
-	given    bool   // to Config.HTTP2
-	settled  uint64 // the word of a wait whose goroutine has carried nothing
+	lastWord uint64        // of state, as sweep saw it
+	lastTime time.Duration // when, since Server.began
+	settled  uint64        // the word of a wait whose goroutine has carried nothing
 
 	mu      sync.Mutex    // guards what follows; taken seldom
 	watched chan struct{} // closed when the watching has ended
@@ -65,11 +64,10 @@ func newConn(s *Server, nc net.Conn) *conn {
 		c.tls = true
 	}
 	c.sender.TLS = c.tls
-	c.link.open(nc, c.tls)
-	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.link.open(nc, c.tls, true)
 	c.x.open(c)
 	c.enter(phaseBusy) // until its goroutine waits: sweep must not end a wait that has not begun
-	c.lastTime = time.Now()
+	c.lastTime = time.Since(s.began)
 	return c
 }
 
@@ -101,7 +99,7 @@ func (c *conn) serve() (move bool) {
 		if move {
 			return
 		}
-		c.cancel()
+		c.client.leave()
 		if !c.given {
 			c.Conn.Close()
 		}
@@ -128,7 +126,7 @@ func (c *conn) shakeHands() bool {
 		return true
 	}
 	c.enter(phaseHead)
-	return h.HandshakeContext(c.ctx) == nil && !c.giveH2()
+	return h.HandshakeContext(context.Background()) == nil && !c.giveH2() // cutOff ends it too
 }
 
 // giveH2 gives the connection away if its client has chosen HTTP/2 in the handshake.
@@ -255,7 +253,7 @@ func (c *conn) look(now time.Time) {
 	}
 	if word != c.lastWord {
 		if word != c.settled {
-			c.lastTime = now
+			c.lastTime = now.Sub(c.srv.began)
 		}
 		c.lastWord = word
 		return
@@ -276,7 +274,7 @@ func (c *conn) look(now time.Time) {
 	case phaseHead:
 		limit = c.srv.cfg.HeadTimeout
 	}
-	if limit > 0 && now.Sub(c.lastTime) >= limit {
+	if limit > 0 && now.Sub(c.srv.began)-c.lastTime >= limit {
 		c.interrupt(word, phaseExpired)
 	}
 }
@@ -335,7 +333,7 @@ func (c *conn) watch() {
 
 // gone says that nobody waits for the answer any more.
 func (c *conn) gone() {
-	c.cancel()
+	c.client.leave()
 	c.x.end(0)
 }
 
@@ -378,7 +376,7 @@ func (c *conn) linger() {
 	if ok, err := closeWrite(c.Conn); !ok || err != nil {
 		return
 	}
-	for end := time.Now().Add(lingerFor); c.ctx.Err() == nil; {
+	for end := time.Now().Add(lingerFor); c.client.Err() == nil; {
 		now := time.Now()
 		if !now.Before(end) {
 			return
@@ -420,8 +418,11 @@ func (r *reader) Read(p []byte) (int, error) {
 			}
 			return 0, io.EOF
 		}
-		var err error
-		if r.rest, r.over, err = r.x.piece(); err != nil {
+		err := r.x.awaitPiece()
+		if err == nil {
+			r.rest, r.over, err = r.x.piece()
+		}
+		if err != nil {
 			return 0, err
 		}
 	}

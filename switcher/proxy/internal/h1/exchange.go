@@ -81,7 +81,7 @@ type Exchange struct {
 }
 
 // pathMax bounds what an Entry tells of a path.
-const pathMax = 104
+const pathMax = 96
 
 func (x *Exchange) open(c *conn) {
 	x.conn = c
@@ -122,6 +122,9 @@ func (x *Exchange) begin(p []byte) {
 		x.conn.enter(phaseWaiting)
 	}
 }
+
+// headRoom is more than what is added to a head, as a rule.
+const headRoom = 1 << 10
 
 // methodName returns the method as a string, for the usual ones without an allocation.
 func methodName(m []byte) string {
@@ -165,7 +168,7 @@ func (x *Exchange) keepPath(p []byte) string {
 func (x *Exchange) Work() *Entry { return &x.Entry }
 
 // Context ends when the client goes away.
-func (x *Exchange) Context() context.Context { return x.conn.ctx }
+func (x *Exchange) Context() context.Context { return &x.conn.client }
 
 // Length is that of the body; 0: none, -1: unknown.
 func (x *Exchange) Length() int64 { return x.facts.Length }
@@ -175,7 +178,7 @@ func (x *Exchange) finish() bool {
 	c := x.conn
 	c.stopWatch()
 	x.dropHead()
-	again := !x.last && x.whole && !x.broke && c.ctx.Err() == nil
+	again := !x.last && x.whole && !x.broke && c.client.Err() == nil
 	if !again {
 		switch {
 		case x.linger:
@@ -254,18 +257,27 @@ func (x *Exchange) connect(fresh bool) (u *Upstream, kept bool, err error) {
 }
 
 // dial makes a fresh connection, on a goroutine of its own: it takes a deep stack, which the connection's goroutine would keep.
-func (x *Exchange) dial(pool *Pool) (u *Upstream, err error) {
-	ctx, cancel := context.WithCancel(context.Background()) // no child of the connection's, which would keep room for children from then on
-	defer cancel()
+func (x *Exchange) dial(pool *Pool) (*Upstream, error) {
+	d := &dialing{over: make(chan struct{})}
+	ctx, cancel := pool.bounded(context.Background())
 	x.setDial(cancel)
-	defer x.setDial(nil)
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		u, err = pool.Connect(ctx)
-	}()
-	<-over
-	return u, err
+	go d.run(ctx, pool)
+	<-d.over
+	x.setDial(nil)
+	cancel()
+	return d.u, d.err
+}
+
+// dialing is the making of one connection.
+type dialing struct {
+	u    *Upstream
+	err  error
+	over chan struct{} // closed once u and err are valid
+}
+
+func (d *dialing) run(ctx context.Context, pool *Pool) {
+	defer close(d.over)
+	d.u, d.err = pool.connect(ctx)
 }
 
 func (x *Exchange) setDial(cancel context.CancelFunc) {
@@ -333,7 +345,7 @@ func (x *Exchange) verdict(how Ending) Ending {
 	switch {
 	case x.wasCut():
 		return Cut
-	case x.conn.ctx.Err() != nil:
+	case x.conn.client.Err() != nil:
 		return Gone
 	case how == Broken && x.upload != nil && x.upload.bad.Load():
 		return Gone // its broken body made us end the answer
@@ -341,17 +353,43 @@ func (x *Exchange) verdict(how Ending) Ending {
 	return how
 }
 
-// carry sends the request on and brings the answer back. keep says that the connection to the slot can carry another request.
+// carry sends the request on and brings the answer back. keep says that the connection to the slot can carry another request. It may wait for
+// the answer for minutes, on a stack that counts: what takes room comes before that, or after.
 func (x *Exchange) carry(u *Upstream, kept, fresh bool) (how Ending, keep bool, err error) {
-	out := getBuffer(false)
-	data := x.req.Append(out.data[:0], x.head, x.conn.sender)
+	if err = x.send(u, kept); err == errStale {
+		return Repeat, false, err
+	}
+	if err == nil {
+		err = x.awaitAnswer(u)
+	}
+	if _, bad := err.(*Fault); bad {
+		return x.verdict(BadBody), false, err
+	}
+	if err != nil {
+		return x.unanswered(fresh), false, err
+	}
+	return x.receive(u, fresh)
+}
+
+// send sends the request. A body of which not all has come is carried from then on; without one, the first bytes of the answer are there
+// at return. The error says that there is no answer: errStale that nothing has happened, a Fault that the body is none.
+//
+//go:noinline
+func (x *Exchange) send(u *Upstream, kept bool) (err error) {
 	async := x.facts.Length != 0 // the body, or a part of it, is still to come
-	if async && !x.facts.Expects && x.ahead == nil && !x.begun {
+	first := async && !x.facts.Expects && x.ahead == nil && !x.begun
+	room := len(x.head) + headRoom
+	if first { // else somebody may be reading there
+		room += len(x.conn.pending()) - x.skip
+	}
+	out := getBuffer(min(room, smallSize)) // often held until the answer comes
+	data := x.req.Append(out.data[:0], x.head, x.conn.sender)
+	if first {
 		x.begun = true
 		piece, n, done, fault := x.body.take(x.conn.pending()[x.skip:])
 		if fault != nil {
 			putBuffer(out)
-			return x.verdict(BadBody), false, fault
+			return fault
 		}
 		x.skip += n
 		x.Entry.In.Store(x.body.data)
@@ -374,7 +412,7 @@ func (x *Exchange) carry(u *Upstream, kept, fresh bool) (how Ending, keep bool, 
 	}
 	putBuffer(out)
 	if err == errStale {
-		return Repeat, false, err
+		return err
 	}
 	if err != nil || werr != nil {
 		if werr != nil { // it refuses to read on; perhaps it says why
@@ -384,12 +422,14 @@ func (x *Exchange) carry(u *Upstream, kept, fresh bool) (how Ending, keep bool, 
 			if werr != nil {
 				err = werr
 			}
-			return x.unanswered(fresh), false, err
+			return err
 		}
 	}
-	if err := x.awaitAnswer(u); err != nil {
-		return x.unanswered(fresh), false, err
-	}
+	return nil
+}
+
+// receive brings the answer back, of which something has come.
+func (x *Exchange) receive(u *Upstream, fresh bool) (how Ending, keep bool, err error) {
 	r := getResponse() // only now: it may have been a long wait
 	if err := x.answerHead(u, r); err != nil {
 		putResponse(r)
@@ -399,8 +439,7 @@ func (x *Exchange) carry(u *Upstream, kept, fresh bool) (how Ending, keep bool, 
 		how, err = x.tunnel(u, r)
 		return how, false, err
 	}
-	how, keep, err = x.answer(u, r)
-	return how, keep, err
+	return x.answer(u, r)
 }
 
 // awaitAnswer waits for the first bytes of an answer.
@@ -540,23 +579,26 @@ func (x *Exchange) StopAhead(unwanted bool) {
 	})
 }
 
-// piece returns the next piece of the client's body as it goes to the slot, valid until the next call; over says that it is the last.
-func (x *Exchange) piece() (p []byte, over bool, err error) {
+// awaitPiece waits until something of the client's body is there to be taken.
+func (x *Exchange) awaitPiece() error {
 	c := x.conn
-	if len(c.pending()) == 0 {
-		if err := c.fill(false); err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, false, err
-		}
+	if len(c.pending()) > 0 {
+		return nil
 	}
-	in := c.pending()
-	p, n, over, fault := x.body.take(in)
+	err := c.fill(false)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// piece returns what has come of the client's body as it goes to the slot, valid until the next call; over says that it is the last.
+func (x *Exchange) piece() (p []byte, over bool, err error) {
+	p, n, over, fault := x.body.take(x.conn.pending())
 	if fault != nil {
 		return nil, false, fault
 	}
-	c.take(n)
+	x.conn.take(n)
 	return p, over, nil
 }
 

@@ -10,16 +10,18 @@ import (
 // link is one connection as the data path reads it: it has no buffer while nothing comes. One goroutine at a time reads; another may write.
 type link struct {
 	net.Conn
-	in    *buffer // what was read and not taken; nil: nothing
-	large bool    // much is coming: take large buffers
+	in     *buffer // what was read and not taken; nil: nothing
+	client bool    // what is read first is the head of a request, and seldom long
+	large  bool    // much is coming: take large buffers
+	short  bool    // of ask: step could not write all of out
+	peek   bool    // of ask: step looks first whether the connection is still quiet
 
 	raw   syscall.RawConn // nil: only Conn's own methods
 	step  func(fd uintptr) bool
-	out   []byte // of ask: what step has to write first
-	short bool   // of ask: step could not write all of out
-	peek  bool   // of ask: step looks first whether the connection is still quiet
-	err   error  // of step
-	first []byte // without raw: where the first bytes of something are read to
+	out   []byte        // of ask: what step has to write first
+	err   error         // of step
+	later syscall.Errno // what step has met behind what it returned; 0: nothing
+	first []byte        // without raw: where the first bytes of something are read to
 
 	flush  func(fd uintptr) bool
 	put    []byte // of Write: what flush has still to write
@@ -30,8 +32,9 @@ type link struct {
 var errStale = errors.New("kept connection was closed by the slot")
 
 // open makes l read nc.
-func (l *link) open(nc net.Conn, tls bool) {
+func (l *link) open(nc net.Conn, tls, client bool) {
 	l.Conn = nc
+	l.client = client
 	if l.raw = rawConn(nc); l.raw != nil {
 		l.step, l.flush = l.onReady, l.onWritable // made once: a method value is an allocation
 		return
@@ -74,6 +77,17 @@ func (l *link) drop() {
 	}
 }
 
+// fresh returns the buffer that the next bytes are read into.
+func (l *link) fresh() *buffer {
+	switch {
+	case l.large:
+		return getBuffer(largeSize)
+	case l.client && l.raw != nil:
+		return getBuffer(tinySize)
+	}
+	return getBuffer(smallSize)
+}
+
 // room makes sure that fill can read something behind what is there, which may move for it. It is false if a head is as long as it may be.
 func (l *link) room() bool {
 	b := l.in
@@ -88,34 +102,36 @@ func (l *link) room() bool {
 	if len(b.data) >= MaxHead+smallSize {
 		return false
 	}
-	larger := &buffer{data: make([]byte, min(4*len(b.data), MaxHead+smallSize))}
-	larger.w = copy(larger.data, b.data)
-	putBuffer(b)
-	l.in = larger
+	l.in = b.grow(min(4*len(b.data), MaxHead+smallSize))
 	return true
 }
 
 // fill waits until there is something to read, and reads it behind what is there. idle says that it may be long.
 func (l *link) fill(idle bool) error {
 	l.release()
-	if l.raw != nil {
-		l.err = nil
-		if err := l.raw.Read(l.step); err != nil {
-			return err
-		}
-		return l.err
+	if l.raw == nil {
+		return l.fillPlain(idle)
 	}
+	l.err = nil
+	if err := l.raw.Read(l.step); err != nil {
+		return err
+	}
+	return l.err
+}
+
+// fillPlain is fill by Conn's own methods.
+func (l *link) fillPlain(idle bool) error {
 	if l.in == nil && idle {
 		n, err := readSome(l.Conn, l.first)
 		if n > 0 {
-			l.in = getBuffer(false)
+			l.in = getBuffer(smallSize)
 			l.in.w = copy(l.in.data, l.first[:n])
 			return nil
 		}
 		return err
 	}
 	if l.in == nil {
-		l.in = getBuffer(l.large)
+		l.in = l.fresh()
 	}
 	n, err := readSome(l.Conn, l.in.data[l.in.w:])
 	l.in.w += n

@@ -229,11 +229,21 @@ func (s *poolShard) keep(u *Upstream) {
 
 // Connect dials a fresh connection.
 func (p *Pool) Connect(ctx context.Context) (*Upstream, error) {
+	ctx, cancel := p.bounded(ctx)
+	defer cancel()
+	return p.connect(ctx)
+}
+
+// bounded returns a context for connect. One of it and its parent costs less than one each.
+func (p *Pool) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if p.cfg.DialTimeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, p.cfg.DialTimeout)
-		defer cancel()
+		return context.WithTimeout(ctx, p.cfg.DialTimeout)
 	}
+	return context.WithCancel(ctx)
+}
+
+// connect is Connect within ctx.
+func (p *Pool) connect(ctx context.Context) (*Upstream, error) {
 	dial := p.cfg.Dial
 	if p.Links != nil {
 		dial = p.Links.Dial
@@ -243,7 +253,7 @@ func (p *Pool) Connect(ctx context.Context) (*Upstream, error) {
 		return nil, err
 	}
 	u := &Upstream{}
-	u.open(nc, false)
+	u.open(nc, false, false)
 	return u, nil
 }
 

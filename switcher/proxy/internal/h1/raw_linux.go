@@ -29,11 +29,19 @@ func (l *link) onReady(fd uintptr) bool {
 	if l.out != nil {
 		return l.onAsk(fd)
 	}
+	if l.later != 0 {
+		l.err, l.later = os.NewSyscallError("recv", l.later), 0
+		return true
+	}
 	b := l.in
-	if b == nil {
-		b = getBuffer(l.large)
+	fresh := b == nil
+	if fresh {
+		b = l.fresh()
 	}
 	n, err := sysRecv(fd, b.data[b.w:], 0)
+	if fresh && err == 0 && n == len(b.data) && n == tinySize {
+		b = l.readOn(fd, b)
+	}
 	switch {
 	case err == 0 && n > 0:
 		b.w += n
@@ -51,6 +59,21 @@ func (l *link) onReady(fd uintptr) bool {
 	}
 	l.in = b
 	return err != syscall.EAGAIN
+}
+
+// readOn reads on behind a first part that has filled b: it is more than a head, or a long one. Nobody uses what lies in b yet, so it may
+// move.
+func (l *link) readOn(fd uintptr, b *buffer) *buffer {
+	b.w = tinySize
+	b = b.grow(smallSize)
+	switch n, err := sysRecv(fd, b.data[b.w:], 0); {
+	case err == 0:
+		b.w += n
+	case err != syscall.EAGAIN:
+		l.later = err // it is said only once
+	}
+	b.w -= tinySize // the caller adds it
+	return b
 }
 
 // onAsk is onReady's first call for ask: it writes.

@@ -45,6 +45,7 @@ type Config struct {
 type Server struct {
 	cfg   Config
 	front Front
+	began time.Time
 
 	closing atomic.Bool // no connection waits for another request any more
 	count   atomic.Int64
@@ -67,7 +68,7 @@ type Server struct {
 
 // NewServer returns a Server that gives its requests to front.
 func NewServer(cfg Config, front Front) *Server {
-	return &Server{cfg: cfg, front: front, conns: map[*conn]bool{}, bell: make(chan struct{}, 1), hands: make(chan *conn), crowd: newCrowd()}
+	return &Server{cfg: cfg, front: front, began: time.Now(), conns: map[*conn]bool{}, bell: make(chan struct{}, 1), hands: make(chan *conn), crowd: newCrowd()}
 }
 
 // Conns returns how many connections there are.

@@ -171,13 +171,8 @@ func drainPipe(dst *link, p pipe, n int) (left int, err error) {
 
 // unload takes the n bytes that are left in p out of it, gives p back, and writes them to dst as fast as that takes them.
 func (s *Server) unload(dst *link, p pipe, n int) error {
-	b := &buffer{}
-	if n <= largeSize {
-		b = getBuffer(true)
-		defer putBuffer(b)
-	} else {
-		b.data = make([]byte, n)
-	}
+	b := getBuffer(n)
+	defer putBuffer(b)
 	for b.w < n {
 		k, err := unix.Read(p.r, b.data[b.w:n])
 		if err == unix.EINTR {

@@ -30,52 +30,69 @@ func (x *Exchange) beginBody(u *Upstream) {
 	b.touch()
 	x.upload = b
 	x.Mark(route.Uploading)
-	go func() {
-		defer close(b.done)
-		defer x.Unmark(route.Uploading)
-		if x.ahead != nil {
-			b.atEnd = b.runAhead(x, u)
-		} else {
-			b.atEnd = b.run(x, u)
-		}
-		if b.atEnd != io.EOF {
-			// The client is gone, or what it sends is no body: the slot must not take what it has for all there was.
-			b.bad.Store(true)
-			u.Close()
-		}
-	}()
+	go b.run(x, u)
 }
 
-func (b *upload) run(x *Exchange, u *Upstream) error {
-	c := x.conn
-	for {
-		c.release()
-		before := x.body.data
-		p, over, err := x.piece()
-		x.In.Add(x.body.data - before)
-		if err != nil {
-			return err
-		}
-		if c.in != nil {
-			c.large = c.in.w == len(c.in.data) // one read filled it: much is coming
-		}
-		b.send(u, p)
-		if over {
-			c.large = false
-			x.bodyRead()
-			return io.EOF
-		}
-		if len(c.pending()) == 0 {
-			if done, err := b.splice(x, u); done || err != nil {
-				return err
-			}
+// run carries the body to its end. A client may leave that for hours, so it waits on a small stack, as a tunnel does.
+func (b *upload) run(x *Exchange, u *Upstream) {
+	defer b.end(x, u)
+	if x.ahead != nil {
+		b.atEnd = b.runAhead(x, u)
+		return
+	}
+	for b.atEnd == nil {
+		if b.atEnd = x.awaitPiece(); b.atEnd == nil {
+			b.atEnd = b.pass(x, u)
 		}
 	}
 }
 
+// end is what run does last.
+func (b *upload) end(x *Exchange, u *Upstream) {
+	if v := recover(); v != nil {
+		x.conn.srv.logPanic(x.conn, v)
+		b.atEnd = io.ErrUnexpectedEOF
+	}
+	if b.atEnd != io.EOF {
+		// The client is gone, or what it sends is no body: the slot must not take what it has for all there was.
+		b.bad.Store(true)
+		u.Close()
+	}
+	x.Unmark(route.Uploading)
+	close(b.done)
+}
+
+// pass passes on what has come of the body. The error is io.EOF at its end.
+//
+//go:noinline
+func (b *upload) pass(x *Exchange, u *Upstream) error {
+	c := x.conn
+	before := x.body.data
+	p, over, err := x.piece()
+	x.In.Add(x.body.data - before)
+	if err != nil {
+		return err
+	}
+	if c.in != nil {
+		c.large = c.in.w == len(c.in.data) // one read filled it: much is coming
+	}
+	b.send(u, p)
+	if over {
+		c.large = false
+		x.bodyRead()
+		return io.EOF
+	}
+	if len(c.pending()) == 0 {
+		if done, err := b.splice(x, u); done || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // runAhead carries a body of which a part was read ahead.
 func (b *upload) runAhead(x *Exchange, u *Upstream) error {
-	buf := getBuffer(false)
+	buf := getBuffer(smallSize)
 	defer putBuffer(buf)
 	for {
 		n, err := x.ahead.Read(buf.data)
