@@ -192,7 +192,7 @@ func TestC2WebsocketsGetACloseFrame(t *testing.T) {
 // websocket goes on.
 func TestC2BetweenTwoFrames(t *testing.T) {
 	app := newWSApp()
-	judge := func(t *testing.T, f *front, back bool) error {
+	judge := func(t *testing.T, f *front, back bool, wait time.Duration) error {
 		c := f.raw(t)
 		c.send(wsHead)
 		c.head()
@@ -209,10 +209,13 @@ func TestC2BetweenTwoFrames(t *testing.T) {
 			f.activate(t, plain("blue"))
 			assert.ErrorIs(t, f.End(t.Context(), plain("blue"), abswap.ForceHandOver, all[0].ID), abswap.ErrSlotLive)
 		}
-		app.say <- msg[5:]
-		if rest := c.read(4); rest != msg[5:9] {
-			return fmt.Errorf("within a frame came %q", rest)
+		c.SetReadDeadline(time.Now().Add(wait))
+		if _, err := c.br.Peek(1); err == nil {
+			return fmt.Errorf("within a frame came %q", c.read(4))
 		}
+		c.SetReadDeadline(time.Now().Add(patience))
+		app.say <- msg[5:]
+		assert.Equal(t, msg[5:9], c.read(4))
 		assert.Equal(t, msg[9:], c.read(len(msg)-9))
 		if back {
 			app.say <- msg
@@ -233,13 +236,13 @@ func TestC2BetweenTwoFrames(t *testing.T) {
 	}
 	ways(t, app, func(t *testing.T, f *front, _ *backend) {
 		for _, back := range []bool{false, true} {
-			require.NoError(t, judge(t, f, back))
+			require.NoError(t, judge(t, f, back, moment))
 		}
 	})
 	t.Run("planted", func(t *testing.T) {
 		ways(t, app, func(t *testing.T, f *front, _ *backend) {
 			proxy.EndAnywhere(f.Switcher)
-			assert.ErrorContains(t, judge(t, f, false), "within a frame came")
+			assert.ErrorContains(t, judge(t, f, false, patience), "within a frame came")
 			f.Force(t.Context(), plain("blue"), abswap.ForceCut)
 			within(t, app.went, "the end")
 		})
@@ -266,6 +269,42 @@ func TestC2ClientWithoutManners(t *testing.T) {
 	})
 }
 
+// moment is how long a judge waits for what must not come. A build with the fault that brings it gets all the patience.
+const moment = 20 * time.Millisecond
+
+func endBare(s *proxy.Switcher) time.Duration     { proxy.EndBare(s); return moment }
+func endAnywhere(s *proxy.Switcher) time.Duration { proxy.EndAnywhere(s); return patience }
+
+// rest is what is read of a body while the test goes on.
+type rest struct {
+	text []byte
+	err  error
+	done chan struct{}
+}
+
+func readOn(r io.Reader) *rest {
+	o := &rest{done: make(chan struct{})}
+	go func() {
+		defer close(o.done)
+		o.text, o.err = io.ReadAll(r)
+	}()
+	return o
+}
+
+// wait waits for its end for that long.
+func (r *rest) wait(d time.Duration) {
+	select {
+	case <-r.done:
+	case <-time.After(d):
+	}
+}
+
+// all waits for its end.
+func (r *rest) all() ([]byte, error) {
+	<-r.done
+	return r.text, r.err
+}
+
 // sseApp streams what it is given, and tells when its client has gone.
 type sseApp struct {
 	say  chan string
@@ -290,7 +329,7 @@ func (a *sseApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // TestC3EventStreamsEndBetweenEvents: an idle stream ends at once, one in the midst of an event when that has ended, both with a last chunk.
 func TestC3EventStreamsEndBetweenEvents(t *testing.T) {
-	judge := func(t *testing.T, f *front, app *sseApp, half bool) error {
+	judge := func(t *testing.T, f *front, app *sseApp, half bool, wait time.Duration) error {
 		resp, err := newClient(t).Get(f.url)
 		require.NoError(t, err)
 		defer resp.Body.Close()
@@ -303,6 +342,7 @@ func TestC3EventStreamsEndBetweenEvents(t *testing.T) {
 		_, err = io.ReadFull(resp.Body, got)
 		require.NoError(t, err)
 		require.Equal(t, first, string(got))
+		over := readOn(resp.Body)
 		f.activate(t, plain("green"))
 		type end struct {
 			res abswap.DrainResult
@@ -321,10 +361,11 @@ func TestC3EventStreamsEndBetweenEvents(t *testing.T) {
 		want := ""
 		if half {
 			soon(t, "asked", asked.Load)
+			over.wait(wait)
 			app.say <- " 2\n\ndata: 3\n"
 			want = " 2\n\n"
 		}
-		rest, err := io.ReadAll(resp.Body)
+		rest, err := over.all()
 		if err != nil {
 			return fmt.Errorf("client saw %w", err)
 		}
@@ -342,17 +383,16 @@ func TestC3EventStreamsEndBetweenEvents(t *testing.T) {
 		t.Run(fmt.Sprint("half ", half), func(t *testing.T) {
 			app := &sseApp{make(chan string, 10), make(chan bool, 10)}
 			ways(t, app, func(t *testing.T, f *front, b *backend) {
-				require.NoError(t, judge(t, f, app, half))
+				require.NoError(t, judge(t, f, app, half, moment))
 				soon(t, "no socket is left to the slot", func() bool { return b.conns.Load() == 0 })
 			})
 		})
 	}
 	t.Run("planted", func(t *testing.T) {
-		for what, plant := range map[string]func(*proxy.Switcher){"unexpected EOF": proxy.EndBare, `client got "", not " 2\n\n"`: proxy.EndAnywhere} {
+		for what, plant := range map[string]func(*proxy.Switcher) time.Duration{"unexpected EOF": endBare, `client got "", not " 2\n\n"`: endAnywhere} {
 			app := &sseApp{make(chan string, 10), make(chan bool, 10)}
 			ways(t, app, func(t *testing.T, f *front, _ *backend) {
-				plant(f.Switcher)
-				assert.ErrorContains(t, judge(t, f, app, true), what)
+				assert.ErrorContains(t, judge(t, f, app, true, plant(f.Switcher)), what)
 				within(t, app.gone, "the slot sees it")
 				for len(app.say) > 0 { // what it was too late for
 					<-app.say

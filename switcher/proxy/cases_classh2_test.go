@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -21,126 +20,6 @@ import (
 
 // Drains by class whose clients speak HTTP/2, to slots that speak HTTP/1.1 and HTTP/2. What is asked to end is one stream: the others of its
 // connection, and of the connection to the slot, are not to notice.
-
-// h2stream is what a client has got of one stream.
-type h2stream struct {
-	heads int // header blocks: the answer's head, its trailer
-	first byte
-	data  string
-	ended bool  // END_STREAM
-	reset int64 // code of RST_STREAM; -1: none
-}
-
-// h2watch is an h2raw whose frames are read as they come.
-type h2watch struct {
-	*h2raw
-	mu      sync.Mutex
-	streams map[uint32]h2stream
-	goAways []uint32 // last streams
-	over    bool     // the connection has ended
-	next    uint32
-}
-
-func (f *front) h2watch(t testing.TB) *h2watch {
-	w := &h2watch{h2raw: f.h2raw(t), streams: map[uint32]h2stream{}, next: 1}
-	var reader sync.WaitGroup
-	reader.Go(func() {
-		for {
-			kind, flags, id, payload, err := w.h2raw.next()
-			w.mu.Lock()
-			s, ok := w.streams[id]
-			if !ok {
-				s.reset = -1
-			}
-			switch {
-			case err != nil:
-				w.over = true
-				w.mu.Unlock()
-				return
-			case kind == frameData:
-				s.data += string(payload)
-			case kind == frameHeaders:
-				if s.heads++; s.heads == 1 {
-					s.first = payload[0]
-				}
-			case kind == frameReset:
-				s.reset = int64(binary.BigEndian.Uint32(payload))
-			case kind == frameGoAway:
-				w.goAways = append(w.goAways, binary.BigEndian.Uint32(payload))
-			}
-			if kind == frameData || kind == frameHeaders {
-				s.ended = s.ended || flags&endStream != 0
-			}
-			if id != 0 {
-				w.streams[id] = s
-			}
-			w.mu.Unlock()
-		}
-	})
-	t.Cleanup(func() {
-		w.Close()
-		reader.Wait()
-	})
-	return w
-}
-
-// begin begins a request; one that is not whole is a POST.
-func (w *h2watch) begin(path string, whole bool, more ...[2]string) (id uint32) {
-	w.mu.Lock()
-	id = w.next
-	w.next += 2
-	w.mu.Unlock()
-	method, flags := "POST", byte(endHeaders)
-	if whole {
-		method, flags = "GET", endHeaders|endStream
-	}
-	all := append(fields{{":method", method}, {":scheme", "http"}, {":authority", "x"}, {":path", path}}, more...)
-	w.frame(frameHeaders, flags, id, all.block())
-	return id
-}
-
-func (w *h2watch) send(id uint32, text string, last bool) {
-	var flags byte
-	if last {
-		flags = endStream
-	}
-	w.frame(frameData, flags, id, []byte(text))
-}
-
-func (w *h2watch) at(id uint32) h2stream {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s, ok := w.streams[id]
-	if !ok {
-		s.reset = -1
-	}
-	return s
-}
-
-// told returns the last streams of the GOAWAYs that have come.
-func (w *h2watch) told() []uint32 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return append([]uint32(nil), w.goAways...)
-}
-
-// got waits until the stream has brought that much.
-func (w *h2watch) got(id uint32, text string) {
-	w.t.Helper()
-	soon(w.t, fmt.Sprintf("%q on stream %d", text, id), func() bool { return w.at(id).data == text })
-}
-
-// end waits for the end of the stream, whatever it is.
-func (w *h2watch) end(id uint32) h2stream {
-	w.t.Helper()
-	soon(w.t, fmt.Sprintf("the end of stream %d", id), func() bool {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		s, ok := w.streams[id]
-		return w.over || ok && (s.ended || s.reset >= 0)
-	})
-	return w.at(id)
-}
 
 const status200 = 0x88 // as net/http writes it: an entry of HPACK's static table
 
@@ -286,7 +165,7 @@ func empty(t *testing.T, f *front, app *classApp, b *backend) {
 // TestC3EventStreamsEndBetweenEventsH2: END_STREAM behind a whole event, and nothing else: no reset, no GOAWAY, and what else its connections
 // carry goes on.
 func TestC3EventStreamsEndBetweenEventsH2(t *testing.T) {
-	judge := func(t *testing.T, f *front, app *classApp, half bool) error {
+	judge := func(t *testing.T, f *front, app *classApp, half bool, wait time.Duration) error {
 		w := f.h2watch(t)
 		events, beside := w.begin("/events", true), w.begin("/grpc", false, [2]string{"content-type", "application/grpc"})
 		first := "data: 1\n\n"
@@ -302,6 +181,7 @@ func TestC3EventStreamsEndBetweenEventsH2(t *testing.T) {
 		asked(abswap.ClassStream, 1)
 		want := first
 		if half {
+			w.endsWithin(events, wait)
 			app.sse.say <- " 2\n\ndata: 3\n"
 			want += " 2\n\n"
 		}
@@ -341,16 +221,15 @@ func TestC3EventStreamsEndBetweenEventsH2(t *testing.T) {
 	}
 	h2Ways(t, func(t *testing.T, f *front, app *classApp, b *backend) {
 		for _, half := range []bool{false, true} {
-			require.NoError(t, judge(t, f, app, half))
+			require.NoError(t, judge(t, f, app, half, moment))
 			empty(t, f, app, b)
 			f.activate(t, plain("blue"))
 		}
 	})
 	t.Run("planted", func(t *testing.T) {
-		for what, plant := range map[string]func(*proxy.Switcher){"the stream was reset": proxy.EndBare, `client got "data: 1\n\ndata:", not`: proxy.EndAnywhere} {
+		for what, plant := range map[string]func(*proxy.Switcher) time.Duration{"the stream was reset": endBare, `client got "data: 1\n\ndata:", not`: endAnywhere} {
 			h2Ways(t, func(t *testing.T, f *front, app *classApp, _ *backend) {
-				plant(f.Switcher)
-				assert.ErrorContains(t, judge(t, f, app, true), what)
+				assert.ErrorContains(t, judge(t, f, app, true, plant(f.Switcher)), what)
 			})
 		}
 	})
