@@ -116,17 +116,22 @@ func sessionPair(t testing.TB, change func(*proxy.Config)) (f *front, paths map[
 	return f, map[string]string{"Serve": f.url, "ServeHTTP": behind.URL}
 }
 
-// TestD4SessionsStay follows sessions through the ways to switch, on both data paths.
+// TestD4SessionsStay follows sessions through the ways to switch, on both data paths; with HTTP/2 all on one connection.
 func TestD4SessionsStay(t *testing.T) {
 	for way, change := range map[string]func(*proxy.Config){
 		"signed cookie": func(c *proxy.Config) { c.Sessions.Over = "APP" },
 		"app's cookie":  func(c *proxy.Config) { c.Sessions.AppCookie = "APP" },
 	} {
-		for _, path := range []string{"Serve", "ServeHTTP"} {
+		for _, path := range []string{"Serve", "ServeHTTP", "HTTP/2"} {
 			t.Run(way+"/"+path, func(t *testing.T) {
 				t.Parallel()
 				f, urls := sessionPair(t, change)
-				old, older := newVisitor(t, urls[path]), newVisitor(t, urls[path])
+				visit := func() *visitor { return newVisitor(t, urls[path]) }
+				if path == "HTTP/2" {
+					one := h2Client(t, nil)
+					visit = func() *visitor { return &visitor{t: t, url: f.url, c: one, cookie: map[string]string{}} }
+				}
+				old, older := visit(), visit()
 				require.Equal(t, "blue", old.get("/login"))
 				require.Equal(t, "blue", older.get("/login"))
 				require.NotEmpty(t, old.cookie)
@@ -134,7 +139,7 @@ func TestD4SessionsStay(t *testing.T) {
 
 				f.activate(t, plain("green"))
 				assert.Equal(t, "blue", old.get("/"))
-				fresh := newVisitor(t, urls[path])
+				fresh := visit()
 				assert.Equal(t, "green", fresh.get("/login"), "new sessions begin in the new slot")
 				assert.Equal(t, 1, sessionsOf(t, f, "green").Sessions)
 
