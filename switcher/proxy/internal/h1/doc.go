@@ -32,6 +32,13 @@
 // For an exchange without a large body: nothing. Buffers and scanned heads come from pools, the Exchange is its connection's, a path is kept in
 // an array of it, and the functions that the poller calls are made once. An idle connection has no buffer.
 //
+// # What waits
+//
+// An upload or a tunnel may stand still for hours, so what lies on the stack below its wait counts. The runtime begins new goroutines with a
+// stack of the average that the last collection has found in use, as a power of two from 2 KiB (runtime/stack.go, gcComputeStartingStackSize):
+// a few frames more below each wait, and every one of them takes 4. So carry, upload.run, tunnel.join and link.fill have small frames, and what
+// needs room is called before the wait or after it. A head is read into 4 KiB; only where that is full at once more is read, into 16.
+//
 // # Time
 //
 // An exchange sets no timer. A connection says by one atomic store what it does; one goroutine looks at all of them a few times a second, ends
