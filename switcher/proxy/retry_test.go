@@ -2,10 +2,12 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -232,4 +234,28 @@ func TestDialTimeout(t *testing.T) {
 		}})
 	status, _, _ := ask(t, newClient(t), f.url)
 	assert.Equal(t, 502, status)
+}
+
+// TestADialThatPanicsEndsOneRequest: a fault of the caller's Dial is one request's failure, and says so; the front door serves on.
+func TestADialThatPanicsEndsOneRequest(t *testing.T) {
+	b := newBackend(t, "blue", hello)
+	var calls atomic.Int32
+	var log bytes.Buffer
+	f := serve(t, proxy.Config{Slots: map[string]string{"blue": address(b.Server)}, Active: "blue", Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if calls.Add(1) == 1 {
+				panic("a fault of the caller's")
+			}
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		}})
+	c := newClient(t)
+	for _, want := range []int{http.StatusBadGateway, http.StatusOK} {
+		resp, err := c.Get(f.url)
+		require.NoError(t, err)
+		resp.Body.Close()
+		assert.Equal(t, want, resp.StatusCode)
+	}
+	f.idle(t, "blue")
+	require.NoError(t, f.Close())
+	assert.Contains(t, log.String(), "dialing the slot panicked: a fault of the caller's")
 }

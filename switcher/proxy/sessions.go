@@ -304,8 +304,10 @@ func (d *guide) aim(g guest) {
 	}
 }
 
-// counted is the function counted for a site with sessions or a cookie that makes clients stay.
+// counted is the function counted for a site with sessions or a cookie that makes clients stay. The request leaves its session before it leaves
+// the count: at zero nothing of it is left anywhere.
 func (d *guide) counted(g guest, work *entry, gen *generation, fresh bool) (h1.Ending, error) {
+	defer work.Leave()
 	switch {
 	case d.sessions != nil:
 		v := g.Visit()
@@ -314,7 +316,7 @@ func (d *guide) counted(g guest, work *entry, gen *generation, fresh bool) (h1.E
 	case d.sticky != "":
 		g.SetCookie(d.stick(work, gen))
 	}
-	return counted(g, work, gen, fresh)
+	return g.Attempt(gen, fresh)
 }
 
 // ARRValue is the value that ARR's affinity cookie has for a server of a farm: the hash of its address as it stands in the farm's configuration.

@@ -49,10 +49,16 @@ func putBuffer(b *buffer) {
 	}
 }
 
-// grow gives b back and returns one of at least n bytes in which lies what was in it.
+// grow gives b back and returns one of at least n bytes in which lies what was in it. Beyond a small one it is no larger than asked for: a head
+// that is long, and slow, is not to hold four times its room.
 func (b *buffer) grow(n int) *buffer {
-	larger := getBuffer(n)
-	larger.w = copy(larger.data[:cap(larger.data)], b.data[b.r:b.w])
+	var larger *buffer
+	if n <= smallSize {
+		larger = getBuffer(n)
+	} else {
+		larger = &buffer{data: make([]byte, n)}
+	}
+	larger.w = copy(larger.data, b.data[b.r:b.w])
 	putBuffer(b)
 	return larger
 }

@@ -74,3 +74,18 @@ func TestResetBehindATinyBuffer(t *testing.T) {
 	in.drop()
 	assert.ErrorIs(t, in.fill(true), syscall.ECONNRESET)
 }
+
+// A head that is longer than its buffer gets four times the room, and no more: many slow ones must not take a large buffer each.
+func TestALongHeadHoldsWhatItNeeds(t *testing.T) {
+	l := &link{in: getBuffer(tinySize)}
+	for _, want := range []int{smallSize, 4 * smallSize, 16 * smallSize} {
+		for i := range l.in.data {
+			l.in.data[i] = byte(i)
+		}
+		l.in.w = len(l.in.data)
+		before := bytes.Clone(l.pending())
+		require.True(t, l.room())
+		assert.Len(t, l.in.data, want)
+		assert.Equal(t, before, l.pending())
+	}
+}
