@@ -387,7 +387,7 @@ func TestH2HeldRequestsGoOn(t *testing.T) {
 // TestG6ShutdownLosesNoStream shuts a front down while a client has a hundred streams on one connection and goes on sending what cannot be sent
 // again; what it opens later goes to the next front. With the fault of akka-http, a GOAWAY and then the end of the connection, streams are lost.
 func TestG6ShutdownLosesNoStream(t *testing.T) {
-	judge := func(t *testing.T, plant func(*proxy.Switcher)) (slowLost, quickLost int64) {
+	judge := func(t *testing.T, plant func(*proxy.Switcher), wait time.Duration) (slowLost, quickLost int64) {
 		release := make(chan bool)
 		b := newBackend(t, "blue", func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/slow" {
@@ -446,7 +446,7 @@ func TestG6ShutdownLosesNoStream(t *testing.T) {
 		case err := <-ended:
 			assert.NoError(t, err)
 			early = true
-		case <-time.After(time.Second): // of load, over Farewell and the last GOAWAY
+		case <-time.After(wait): // with load, over Farewell and the last GOAWAY
 		}
 		close(release)
 		slow.Wait()
@@ -459,10 +459,10 @@ func TestG6ShutdownLosesNoStream(t *testing.T) {
 		assert.Zero(t, next.Stats().Failed)
 		return lost.Load(), quick.Load()
 	}
-	slow, quick := judge(t, func(*proxy.Switcher) {})
+	slow, quick := judge(t, func(*proxy.Switcher) {}, time.Second)
 	assert.Zero(t, slow)
 	assert.Zero(t, quick)
-	slow, _ = judge(t, proxy.CloseAfterGoAway)
+	slow, _ = judge(t, proxy.CloseAfterGoAway, patience)
 	assert.EqualValues(t, 100, slow, "the fault is seen")
 }
 
