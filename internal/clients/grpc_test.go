@@ -159,7 +159,7 @@ func TestGRPC(t *testing.T) {
 			assert.Equal(t, "by design", status.Convert(err).Message())
 			assert.Equal(t, []string{"blue"}, trailer["slot"])
 			err = c.Invoke(ctx, "/test.Echo/Nothing", wrapperspb.String(""), new(text))
-			assert.Equal(t, codes.Unimplemented, status.Code(err))
+			assert.Equal(t, codes.Unimplemented, status.Code(err), "%v", err)
 
 			large := strings.Repeat("x", 3<<20)
 			got, _, err = say(ctx, c, large)

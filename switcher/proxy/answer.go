@@ -202,15 +202,19 @@ func chunkedToClient(r *http.Request, status int, h http.Header) bool {
 }
 
 // endGently ends a client's connection on which an answer was given while the client still sends: a plain close would reset it, and the client
-// would lose the answer. One that is not whole stays without its end. It reports whether it could.
+// would lose the answer. One that is not whole stays without its end. It reports whether it could. On HTTP/2 there is nothing to do: the
+// stream's end says it, and a flush would take that from a head which is all there is, as gRPC's errors are.
 func (s *Switcher) endGently(w http.ResponseWriter, r *http.Request, status int, whole bool) bool {
+	if r.ProtoMajor == 2 {
+		return false
+	}
 	rc := http.NewResponseController(w)
 	if rc.Flush() != nil {
 		return false
 	}
 	conn, buf, err := rc.Hijack()
 	if err != nil {
-		return false // HTTP/2 says it by other means
+		return false // the caller's writer is another one
 	}
 	if whole && chunkedToClient(r, status, w.Header()) {
 		conn.SetDeadline(time.Now().Add(lingerIdle))

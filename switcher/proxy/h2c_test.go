@@ -273,3 +273,33 @@ func TestH2SlotThatIsAwayIsNotTried(t *testing.T) {
 	resp.Body.Close()
 	assert.Equal(t, 502, resp.StatusCode)
 }
+
+// TestAnswerOfAHeadAloneStaysOne: what gRPC says of a call that it refuses is one header block that ends the stream, and it says so while the
+// client still sends. A client of gRPC that gets the end in a frame of its own does not find the status.
+func TestAnswerOfAHeadAloneStaysOne(t *testing.T) {
+	for name, start := range map[string]func(testing.TB, string, http.HandlerFunc) *backend{"slot in HTTP/1.1": newBackend, "slot in HTTP/2": newH2Backend} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t, "blue", func(w http.ResponseWriter, r *http.Request) {
+				http.NewResponseController(w).EnableFullDuplex() // or HTTP/1.1 answers when the call has ended
+				w.Header().Set("Content-Type", "application/grpc")
+				w.Header().Set("Grpc-Status", "12")
+			})
+			cfg := proxy.Config{Slots: map[string]string{"blue": address(b.Server)}, Active: "blue"}
+			if name == "slot in HTTP/2" {
+				cfg.Protocols = map[string]proxy.Protocol{"blue": proxy.H2C}
+			}
+			w := serve(t, cfg).h2watch(t)
+			for whole, send := range map[string]func(id uint32){
+				"still open":       func(uint32) {},
+				"ended behind it":  func(id uint32) { w.send(id, "x", true) },
+				"more than a head": func(id uint32) { w.send(id, "x", false) },
+			} {
+				id := w.begin("/", false, [2]string{"content-type", "application/grpc"}, [2]string{"te", "trailers"})
+				send(id)
+				s := w.end(id)
+				assert.Equal(t, 1, s.heads, whole)
+				assert.True(t, s.bare, whole)
+			}
+		})
+	}
+}

@@ -14,6 +14,7 @@ type h2stream struct {
 	first byte
 	data  string
 	ended bool  // END_STREAM
+	bare  bool  // and that was on a header block
 	reset int64 // code of RST_STREAM; -1: none
 }
 
@@ -56,6 +57,7 @@ func (f *front) h2watch(t testing.TB) *h2watch {
 			}
 			if kind == frameData || kind == frameHeaders {
 				s.ended = s.ended || flags&endStream != 0
+				s.bare = s.ended && kind == frameHeaders
 			}
 			if id != 0 {
 				w.streams[id] = s
