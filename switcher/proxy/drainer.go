@@ -31,12 +31,16 @@ func (s *Switcher) InFlight(ctx context.Context, sl abswap.Slot) (abswap.Load, e
 	return load, nil
 }
 
-// WaitIdle returns nil as soon as nothing is in flight in sl. It is told of it by the last request to leave.
+// WaitIdle returns nil as soon as nothing is in flight in sl, and, if nothing leads there, no connection to it is left. It is told of it by the
+// last request to leave.
 func (s *Switcher) WaitIdle(ctx context.Context, sl abswap.Slot) error {
 	if err := s.has(ctx, sl); err != nil {
 		return err
 	}
-	return s.table.WaitIdle(ctx, sl.Name())
+	if err := s.table.WaitIdle(ctx, sl.Name()); err != nil {
+		return err
+	}
+	return s.waitSwept(ctx)
 }
 
 // List returns at most limit of the pieces of work in sl, oldest first.

@@ -24,7 +24,8 @@ type Switcher struct {
 	previews map[string][]abswap.PreviewRule // by slot; changed by the one who holds busy
 	busy     chan struct{}                   // held by the one who changes the table; a channel, since waiting for it ends with a context
 	store    store
-	known    atomic.Pointer[state] // what was put in force last; changed by the one who holds busy
+	swept    atomic.Pointer[chan struct{}] // closed when the last sweep is over; nil: there was none
+	known    atomic.Pointer[state]         // what was put in force last; changed by the one who holds busy
 	doubt    doubt
 	first    bool // there was no state file
 	holds    holds
@@ -164,7 +165,14 @@ func (s *Switcher) set(ctx context.Context, what string, at *view, w ...abswap.W
 	if err := s.lock(ctx, what); err != nil {
 		return err
 	}
-	defer s.unlock()
+	done := false
+	defer func() {
+		if done {
+			s.sweep()
+		} else {
+			s.unlock()
+		}
+	}()
 
 	// First all that can go wrong, then the one step that cannot.
 	if err := at.check(s); err != nil {
@@ -207,6 +215,7 @@ func (s *Switcher) set(ctx context.Context, what string, at *view, w ...abswap.W
 	s.publish(force...)
 	s.endLost()
 	s.settled(next, at)
+	done = true
 	return nil
 }
 
@@ -314,14 +323,38 @@ func lifeOf(k route.Key) h1.Life {
 	return l
 }
 
-// publish puts the parts in force. Connections may be kept before the first request can come, and none when nothing leads there any more.
+// publish puts the parts in force. Connections may be kept before the first request can come; those to what nothing leads to any more are left
+// to sweep.
 func (s *Switcher) publish(parts ...route.Part[*h1.Pool]) {
 	for _, p := range parts {
 		p.Gen.Target.SetOpen(true)
 	}
 	s.table.Set(parts...)
-	s.closeIdle()
 	s.prober.Load().look()
+}
+
+// sweep does closeIdle behind the caller's back and then gives up the lock, which the caller holds: there may be hundreds of connections, and
+// whoever switches is not to wait for them.
+func (s *Switcher) sweep() {
+	done := make(chan struct{})
+	s.swept.Store(&done)
+	go func() {
+		defer s.unlock()
+		defer close(done)
+		s.closeIdle()
+	}()
+}
+
+// waitSwept waits until the last sweep is over.
+func (s *Switcher) waitSwept(ctx context.Context) error {
+	if done := s.swept.Load(); done != nil {
+		select {
+		case <-*done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // closeIdle closes the idle connections to the generations to which nothing leads, and lets none be kept: a drained slot has none.
