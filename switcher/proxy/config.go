@@ -101,7 +101,8 @@ type Config struct {
 	// does not call Close. nil: nobody is told.
 	OnHealth func(SlotHealth)
 
-	// Dial connects to a slot. nil: TCP, through net.Dialer.
+	// Dial connects to a slot. nil: TCP, as net.Dialer does; on Linux, to a literal loopback address, without what takes waiting, and without
+	// keep-alive probes, which one machine does not need.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	Logger *slog.Logger // nil: silent
@@ -239,9 +240,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.QueueBytes == 0 {
 		c.QueueBytes = 16 << 20
-	}
-	if c.Dial == nil {
-		c.Dial = new(net.Dialer).DialContext
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

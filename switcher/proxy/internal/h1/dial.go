@@ -20,14 +20,16 @@ func (x *Exchange) connect(fresh bool) (u *Upstream, kept bool, err error) {
 			return u, within < 0, nil
 		}
 	}
-	if u, err = x.dial(pool); err != nil {
-		return nil, false, err
+	if u = pool.connectNow(); u == nil {
+		if u, err = x.dial(pool); err != nil {
+			return nil, false, err
+		}
 	}
 	x.attach(u)
 	return u, false, nil
 }
 
-// dial makes a fresh connection, on a goroutine of its own: it takes a deep stack, which the connection's goroutine would keep.
+// dial makes a fresh connection by waiting for it, on a goroutine of its own: it takes a deep stack, which the connection's goroutine would keep.
 func (x *Exchange) dial(pool *Pool) (*Upstream, error) {
 	d := &dialing{over: make(chan struct{})}
 	ctx, cancel := pool.bounded(context.Background())

@@ -14,7 +14,8 @@
 //   - Request.Scan looks at each byte once. Fields are noted by their places in the buffer; names are put into canonical writing in place.
 //     What could be read in two ways is refused: 400, and the connection ends.
 //   - Front.Forward enters the request into the count of a generation and calls Exchange.Attempt.
-//   - Attempt takes a kept connection to the slot, of the shard that the client's connection has used before, or dials one.
+//   - Attempt takes a kept connection to the slot, of the shard that the client's connection has used before, or makes one: to the loopback,
+//     on Linux, without waiting for it (loop_linux.go), else by a dial on a goroutine of its own.
 //   - Request.Append writes the head for the slot into a buffer from the pool: runs of lines that stay as they are in one copy each, without
 //     those that concern the client's connection only, and with those that tell who forwarded it. A body that has come with the head is
 //     appended, and all of it goes out in one send.

@@ -26,6 +26,7 @@ type Pool struct {
 
 	cfg   *PoolConfig
 	life  Life
+	loop  *loopback             // nil: connections are dialled
 	mu    sync.Mutex            // held while shelf changes
 	shelf atomic.Pointer[shelf] // nil: no connection is kept
 }
@@ -39,15 +40,16 @@ type Links interface {
 
 // PoolConfig is what the pools of one site have in common. It is made by NewPoolConfig.
 type PoolConfig struct {
-	Dial        func(ctx context.Context, network, address string) (net.Conn, error)
-	DialTimeout time.Duration // 0: none
-	ReuseBefore time.Duration // how long a connection may have been idle to carry what cannot be repeated
-	MarkAs      string        // the field that tells a Pool's Mark to clients; "": none
-	Shared      *Shared       // with whom connections are shared; nil: with nobody
-	CloseStatus uint16        // of the close frame that asks a websocket to end; 0: 1001
+	Dial        func(ctx context.Context, network, address string) (net.Conn, error) // nil: net.Dialer, or a way of our own that is as good
+	DialTimeout time.Duration                                                        // 0: none
+	ReuseBefore time.Duration                                                        // how long a connection may have been idle to carry what cannot be repeated
+	MarkAs      string                                                               // the field that tells a Pool's Mark to clients; "": none
+	Shared      *Shared                                                              // with whom connections are shared; nil: with nobody
+	CloseStatus uint16                                                               // of the close frame that asks a websocket to end; 0: 1001
 	Hooks       Hooks
 
-	mark string // MarkAs in canonical writing
+	mark    string // MarkAs in canonical writing
+	ownDial bool   // there was no Dial
 }
 
 // Hooks are faults for tests. They are asked where work ends that was asked to, and nowhere else.
@@ -59,6 +61,9 @@ type Hooks struct {
 // NewPoolConfig completes c.
 func NewPoolConfig(c PoolConfig) *PoolConfig {
 	c.mark = http.CanonicalHeaderKey(c.MarkAs)
+	if c.Dial == nil {
+		c.ownDial, c.Dial = true, new(net.Dialer).DialContext
+	}
 	return &c
 }
 
@@ -76,7 +81,11 @@ type Upstream struct {
 
 // NewPool returns a Pool that keeps no connection until SetOpen.
 func NewPool(cfg *PoolConfig, life Life, mark string) *Pool {
-	return &Pool{Addr: life.Addr, Mark: mark, cfg: cfg, life: life}
+	p := &Pool{Addr: life.Addr, Mark: mark, cfg: cfg, life: life}
+	if cfg.ownDial {
+		p.loop = newLoopback(life.Addr)
+	}
+	return p
 }
 
 // SetOpen says whether connections may be kept. At return of SetOpen(false) no idle one is left, and none will be, but for those of other sites
@@ -227,8 +236,11 @@ func (s *poolShard) keep(u *Upstream) {
 	}
 }
 
-// Connect dials a fresh connection.
+// Connect returns a fresh connection.
 func (p *Pool) Connect(ctx context.Context) (*Upstream, error) {
+	if u := p.connectNow(); u != nil {
+		return u, nil
+	}
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
 	return p.connect(ctx)
@@ -242,7 +254,21 @@ func (p *Pool) bounded(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithCancel(ctx)
 }
 
-// connect is Connect within ctx.
+// connectNow is Connect where that takes no waiting; else it returns nil.
+func (p *Pool) connectNow() *Upstream {
+	if p.loop == nil || p.Links != nil {
+		return nil
+	}
+	nc := p.loop.dial()
+	if nc == nil {
+		return nil
+	}
+	u := &Upstream{}
+	u.open(nc, false, false)
+	return u
+}
+
+// connect is Connect by dialling within ctx.
 func (p *Pool) connect(ctx context.Context) (*Upstream, error) {
 	dial := p.cfg.Dial
 	if p.Links != nil {

@@ -11,13 +11,9 @@ import (
 
 // rawConn returns the way to c's descriptor, which does not block; nil if it has none.
 func rawConn(c net.Conn) syscall.RawConn {
-	switch c := c.(type) {
-	case *net.TCPConn:
-		if raw, err := c.SyscallConn(); err == nil {
-			return raw
-		}
-	case *net.UnixConn:
-		if raw, err := c.SyscallConn(); err == nil {
+	switch c.(type) {
+	case *net.TCPConn, *net.UnixConn, *loopConn:
+		if raw, err := c.(syscall.Conn).SyscallConn(); err == nil {
 			return raw
 		}
 	}

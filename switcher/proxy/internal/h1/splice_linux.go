@@ -75,9 +75,15 @@ func canSplice(dst, src *link) bool {
 	if dst.raw == nil || src.raw == nil {
 		return false
 	}
-	_, a := dst.Conn.(*net.TCPConn)
-	_, b := src.Conn.(*net.TCPConn)
-	return a && b
+	return isTCP(dst.Conn) && isTCP(src.Conn)
+}
+
+func isTCP(c net.Conn) bool {
+	switch c.(type) {
+	case *net.TCPConn, *loopConn:
+		return true
+	}
+	return false
 }
 
 // splice carries n bytes from src, of which nothing is pending, to dst, and tells moved of each part. It says which side failed. The steps
