@@ -35,14 +35,14 @@ func open(o options, log *slog.Logger) (_ *door, err error) {
 			d.close()
 		}
 	}()
-	if d.sites, err = proxy.NewSites(proxy.SitesConfig{Logger: log}); err != nil {
+	if d.sites, err = proxy.NewSites(proxy.SitesConfig{Logger: log, MaxConns: o.maxConns}); err != nil {
 		return nil, err
 	}
-	if err = d.addSite("*", o.a, o.b, o.state); err != nil {
+	if err = d.addSite(o, "*", o.a, o.b, o.state); err != nil {
 		return nil, err
 	}
 	if o.sites != "" {
-		if err = d.addSites(o.sites); err != nil {
+		if err = d.addSites(o, o.sites); err != nil {
 			return nil, err
 		}
 	}

@@ -11,7 +11,8 @@
 //
 // With -tls-listen, -cert and -key it serves TLS too; a new certificate is put in place by replacing the files. With -sites FILE, of lines
 // "host a-address b-address", it serves many sites, each with its own two slots: add host=www.example.com to the two requests above to mean that
-// one. Hosts that the file does not name go to -a and -b. With -state FILE it remembers over a restart which slot has the work.
+// one. Hosts that the file does not name go to -a and -b. With -state FILE it remembers over a restart which slot has the work. With -sessions a
+// client stays in its slot over a swap, until its session ends; -max-conns and -max-in-flight bound what is carried at a time.
 //
 // SIGTERM or an interrupt ends it without breaking anything: it waits until the last request and the last websocket have ended, at most as long
 // as -grace says. A second one ends it at once. It ends with 0, with 1 if something went wrong, with 2 if the command line is wrong.
@@ -46,7 +47,9 @@ type options struct {
 	tlsListen, cert, key string
 	sites, state         string
 	grace                time.Duration
-	quiet                bool
+	sessions, quiet      bool
+	maxConns             int
+	maxInFlight          int
 }
 
 func parse(args []string, out io.Writer) (options, error) {
@@ -62,6 +65,9 @@ func parse(args []string, out io.Writer) (options, error) {
 	fs.StringVar(&o.key, "key", "", "PEM `file` of its private key")
 	fs.StringVar(&o.sites, "sites", "", "`file` of lines \"host a-address b-address\"")
 	fs.StringVar(&o.state, "state", "", "`file` that remembers which slot has the work; empty: it forgets")
+	fs.BoolVar(&o.sessions, "sessions", false, "a client stays in the slot in which its session began, by a signed cookie")
+	fs.IntVar(&o.maxConns, "max-conns", 0, "client connections at a time; 0: no limit")
+	fs.IntVar(&o.maxInFlight, "max-in-flight", 0, "requests that a slot of a site carries at a time, others wait; 0: no limit")
 	fs.DurationVar(&o.grace, "grace", time.Hour, "how long the end waits for work in flight")
 	fs.BoolVar(&o.quiet, "q", false, "log nothing but errors")
 	if err := fs.Parse(args); err != nil {

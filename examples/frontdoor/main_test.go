@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -151,6 +152,42 @@ func TestASwapTakesEffectAndOldWorkGoesOn(t *testing.T) {
 	assert.Equal(t, "slow a", string(body))
 	assert.Zero(t, <-d.code, d.log)
 	d.code <- 0
+}
+
+func TestSessionsStayAndWhatIsTooMuchWaits(t *testing.T) {
+	a, b := newApp(t, "a"), newApp(t, "b")
+	d := start(t, "-a", a.addr, "-b", b.addr, "-sessions", "-max-conns", "100", "-max-in-flight", "1")
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	old := &http.Client{Jar: jar, Timeout: patience}
+	ask := func(c *http.Client, path string) string {
+		resp, err := c.Get("http://" + d.plain + path)
+		if !assert.NoError(t, err) {
+			return ""
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		assert.NoError(t, err)
+		return string(body)
+	}
+	assert.Equal(t, "a", ask(old, "/"))
+	says(t, "B", "POST", "http://"+d.admin+"/swap?to=B", "")
+	assert.Equal(t, "a", ask(old, "/"))
+	assert.Equal(t, "b", ask(&http.Client{Timeout: patience}, "/"))
+
+	said := make(chan string, 2)
+	go func() { said <- ask(old, "/slow") }()
+	inFlight(t, d, "", `{"A":1,"B":0}`)
+	go func() { said <- ask(old, "/") }()
+	select {
+	case early := <-said:
+		t.Fatalf("%q has not waited", early)
+	case <-time.After(100 * time.Millisecond):
+	}
+	assert.Equal(t, "b", ask(&http.Client{Timeout: patience}, "/"), "the other slot has room")
+	close(a.let)
+	assert.Equal(t, "slow a", <-said)
+	assert.Equal(t, "a", <-said)
 }
 
 func TestSitesAreApart(t *testing.T) {

@@ -97,6 +97,7 @@ func main() {
 	if *ours != "" {
 		*ours, _ = filepath.Abs(*ours)
 		add(binary(*oursName, *ours), *ours)
+		add(binary(*oursName+allOn, *ours, "-sessions", "-max-conns", "100000", "-max-in-flight", "100000"), *ours)
 	}
 	for extra := range strings.FieldsSeq(os.Getenv("PEER_EXTRA")) { // name=binary, the same interface as ours
 		n, b, _ := strings.Cut(extra, "=")
@@ -154,6 +155,9 @@ func main() {
 func applies(suite, set, name string) bool {
 	if set == "pinned" && (suite == "hold" || suite == "long" || suite == "sites" || suite == "swap") {
 		return false
+	}
+	if own := name == *oursName || name == *oursName+allOn; suite == "features" || strings.HasSuffix(name, allOn) {
+		return suite == "features" && own
 	}
 	switch name {
 	case "nginx-flag":
@@ -274,9 +278,9 @@ var wrkN = regexp.MustCompile(`(\d+) requests in`)
 var wrkErr = regexp.MustCompile(`(?m)^\s*(Non-2xx.*|Socket errors.*)$`)
 
 // wrk saturates the proxy and gives req/s and the proxy's CPU per request.
-func (b *bench) wrk(url string, d float64, c int) (map[string]any, error) {
+func (b *bench) wrk(url string, d float64, c int, more ...string) (map[string]any, error) {
 	u0, s0 := proc.CPU(b.proxy.cmd.Process.Pid)
-	o, err := b.tool("wrk", "-t1", "-c"+strconv.Itoa(c), fmt.Sprintf("-d%ds", int(d+.5)), url)
+	o, err := b.tool(append(append([]string{"wrk", "-t1", "-c" + strconv.Itoa(c), fmt.Sprintf("-d%ds", int(d+.5))}, more...), url)...)
 	u1, s1 := proc.CPU(b.proxy.cmd.Process.Pid)
 	if err != nil {
 		return nil, err
@@ -336,6 +340,8 @@ func runSuite(p *peer, suite, set string, emit func(string, any)) error {
 				return err
 			}
 			emit("max", o)
+		case "features":
+			return b.features(emit)
 		case "conn":
 			o, err := b.loadgen("conn", "-addr", b.addr, "-pid", b.pid(), "-d", fmt.Sprintf("%.1fs", *secs))
 			if err != nil {

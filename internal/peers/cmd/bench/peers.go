@@ -191,15 +191,15 @@ func kamalState(e *env, bin string, run func(*env, ...string) error) error {
 	return os.WriteFile(p, out.Bytes(), 0o644)
 }
 
-// binary is any proxy that follows the interface in README.md.
-func binary(name, bin string) *peer {
+// binary is any proxy that follows the interface in README.md; more are further flags.
+func binary(name, bin string, more ...string) *peer {
 	return &peer{name: name,
 		start: func(e *env) ([]string, error) {
 			a := []string{bin, "-listen", e.Listen, "-admin", e.Admin, "-a", e.A, "-b", e.B, "-tls-listen", e.TLS, "-cert", e.Cert, "-key", e.Key}
 			if e.Sites > 0 {
 				a = append(a, "-sites", e.sitesFile())
 			}
-			return a, nil
+			return append(a, more...), nil
 		},
 		swap: func(e *env) string { return "http:POST http://" + e.Admin + "/swap?to={v}" },
 	}

@@ -40,6 +40,9 @@ var tables = []table{
 	{"(f) TLS 1.3 full handshakes, ECDSA P-256, one request each", "tls", "handshake", []column{{"per s", "per_sec", 1, 0, 1}, {"CPU µs each", "CPUus", 1, 0, -1}, {"failed", "failed", 1, 0, 0}}},
 	{"(f) TLS resumed handshakes", "tls", "resume", []column{{"per s", "per_sec", 1, 0, 1}, {"CPU µs each", "CPUus", 1, 0, -1}, {"failed", "failed", 1, 0, 0}}},
 	{"(f) TLS keep-alive small GETs, saturated", "tls", "max", []column{{"req/s", "rps", 1, 0, 1}, {"CPU µs/req", "CPUus", 1, 1, -1}}},
+	{"(h) small GETs of a session, saturated", "features", "max", []column{{"CPU µs/req", "CPUus", 1, 1, -1}, {"user", "UserUs", 1, 1, 0}, {"sys", "SysUs", 1, 1, 0}, {"req/s", "rps", 1, 0, 1}}},
+	{"(h) small GETs of a session at 5,000/s, open loop", "features", "rate5000", []column{{"CPU µs/req", "CPUus", 1, 1, -1}, {"p50 µs", "lat.P50", 1, 0, 0}, {"p99 µs", "lat.P99", 1, 0, -1}, {"failed", "failed", 1, 0, 0}}},
+	{"(h) small GETs of a session at 15,000/s, open loop", "features", "rate15000", []column{{"CPU µs/req", "CPUus", 1, 1, -1}, {"p50 µs", "lat.P50", 1, 0, 0}, {"p99 µs", "lat.P99", 1, 0, -1}, {"failed", "failed", 1, 0, 0}}},
 	{"(g) 1 site", "sites", "1", siteCols}, {"(g) 1,000 sites", "sites", "1000", siteCols}, {"(g) 10,000 sites", "sites", "10000", siteCols},
 }
 
@@ -119,11 +122,14 @@ func reportFile(w io.Writer, file string) error {
 	return nil
 }
 
-// references are what a peer is held against: the better of two, which is the yardstick, and each by itself.
-var references = []struct {
+// reference is what a peer is held against.
+type reference struct {
 	head  string
 	peers []string
-}{
+}
+
+// references are what a peer is held against: the better of two, which is the yardstick, and each by itself.
+var references = []reference{
 	{"better of nginx, HAProxy", []string{"nginx", "haproxy", "haproxy-splice"}},
 	{"nginx", []string{"nginx"}}, {"haproxy", []string{"haproxy"}}, {"httputil", []string{"httputil"}}, {"fasthttp", []string{"fasthttp"}},
 }
@@ -162,6 +168,10 @@ func (t table) mainColumn() int {
 
 func (r *results) table(w io.Writer, t table, set string) {
 	first := t.mainColumn()
+	references := references
+	if t.suite == "features" {
+		references = []reference{{"ours", []string{"ours"}}}
+	}
 	fmt.Fprintf(w, "\n### %s, %s\n\n| peer | n |", t.title, set)
 	dashes := 2 + len(t.cols)
 	for _, c := range t.cols {

@@ -103,6 +103,7 @@ func rate(args []string) any {
 	nc := fs.Int("c", 64, "connections")
 	path := fs.String("path", "/", "path")
 	hosts := fs.Int("hosts", 0, "if set, the Host is site<0..n-1>.test at random")
+	cookie := fs.String("cookie", "", "if set, the Cookie field of all requests")
 	pid := fs.Int("pid", 0, "whose CPU time to count")
 	swap := fs.String("swap", "", "how to swap (see swap.go)")
 	nswaps := fs.Int("swaps", 50, "how many swaps")
@@ -124,12 +125,16 @@ func rate(args []string) any {
 	warmN := int(*r * warm.Seconds())
 	nreq := max(1, *hosts)
 	reqs := make([][]byte, nreq)
+	more := ""
+	if *cookie != "" {
+		more = "Cookie: " + *cookie + "\r\n"
+	}
 	for i := range reqs {
 		h := "bench.test"
 		if *hosts > 0 {
 			h = fmt.Sprintf("site%d.test", i)
 		}
-		reqs[i] = []byte("GET " + *path + " HTTP/1.1\r\nHost: " + h + "\r\nUser-Agent: loadgen/1\r\nAccept: */*\r\n\r\n")
+		reqs[i] = []byte("GET " + *path + " HTTP/1.1\r\nHost: " + h + "\r\nUser-Agent: loadgen/1\r\nAccept: */*\r\n" + more + "\r\n")
 	}
 	rng := rand.New(rand.NewSource(1))
 
