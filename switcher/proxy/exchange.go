@@ -54,6 +54,7 @@ type exchange struct {
 	answered bool          // the final answer's head is on its way to the client
 	writing  bool          // an interim answer is being written
 	endedCh  chan struct{} // closed by end; nil: nobody waits for it
+	inside   bool          // Attempt runs: later the client's stream may be no more
 	wasCut   atomic.Bool
 }
 
@@ -94,8 +95,10 @@ func (x *exchange) Attempt(gen *generation, fresh bool) (how h1.Ending, err erro
 		return x.verdict(h1.Redial), err
 	}
 	keep := false
+	x.setInside(true)
 	stop := context.AfterFunc(ctx, x.end)
 	defer func() {
+		x.setInside(false)
 		if !stop() || x.isEnded() || how != h1.Done {
 			keep = false
 		}
@@ -172,6 +175,12 @@ func (x *exchange) setConn(c *upstreamConn, dial context.CancelFunc) {
 	}
 }
 
+func (x *exchange) setInside(yes bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.inside = yes
+}
+
 func (x *exchange) closeLocked() {
 	if x.endConn != nil {
 		x.endConn.Close()
@@ -190,7 +199,7 @@ func (x *exchange) end() {
 	}
 	x.ended = true
 	x.closeLocked()
-	if x.wasCut.Load() && (x.answered || x.writing) {
+	if x.inside && x.wasCut.Load() && (x.answered || x.writing) {
 		x.rc.SetWriteDeadline(past) // the goroutine may be waiting for the client to read
 	}
 }
