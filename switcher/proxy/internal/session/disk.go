@@ -207,7 +207,7 @@ func (t *Table) save(clean bool) error {
 				s.gens = append(s.gens, x.gen)
 			}
 			last := x.last.Load()
-			if x.busy.Load() > 0 {
+			if x.busy() > 0 {
 				last = now
 			}
 			s.all = append(s.all, record{x.id, n, x.began, max(last, x.began)})

@@ -23,11 +23,13 @@ type Session struct {
 	count *counter
 	began int64        // milliseconds
 	last  atomic.Int64 // when it was used last
-	busy  atomic.Int32 // requests under way
-	over  atomic.Bool  // it has ended; set with the shard's lock held
+	use   atomic.Int64 // requests under way, and ended, which is set with the shard's lock held
 	proof atomic.Pointer[proof]
 	t     *Table
 }
+
+// ended is the bit in Session.use that says that it has. It shares a word with the number of requests: none enters while it is set.
+const ended = 1 << 62
 
 // Generation returns where the session lives.
 func (s *Session) Generation() Generation {
@@ -38,7 +40,10 @@ func (s *Session) Generation() Generation {
 }
 
 // Ended reports whether the session has ended.
-func (s *Session) Ended() bool { return s == nil || s.over.Load() }
+func (s *Session) Ended() bool { return s == nil || s.use.Load()&ended != 0 }
+
+// busy returns how many requests are under way.
+func (s *Session) busy() int64 { return s.use.Load() &^ ended }
 
 // Touch tells that the session is used now.
 func (s *Session) Touch() {
@@ -51,21 +56,17 @@ func (s *Session) Touch() {
 func (s *Session) Leave() {
 	if s != nil {
 		s.Touch()
-		s.busy.Add(-1)
+		s.use.Add(-1)
 	}
 }
 
 // enter counts a request, if the session has not ended.
 func (s *Session) enter() bool {
-	sh := s.t.shard(s.id)
-	sh.mu.RLock()
-	defer sh.mu.RUnlock()
-	if s.over.Load() {
-		return false
+	if s.use.Add(1)&ended == 0 {
+		return true
 	}
-	s.busy.Add(1)
-	s.Touch()
-	return true
+	s.use.Add(-1)
+	return false
 }
 
 // counter counts the live sessions of one generation.
@@ -102,12 +103,21 @@ func (p Pick) Want() Generation { return p.want }
 func (p Pick) Known() bool { return p.s != nil }
 
 // Pick finds the session of a request, and counts it as used.
-func (t *Table) Pick(h Head) (p Pick) {
+func (t *Table) Pick(h Head) Pick { return t.pick(h, nil) }
+
+// pick is Pick; m is what the connection remembers; nil: nothing.
+func (t *Table) pick(h Head, m *memory) (p Pick) {
 	if t.cfg.Cookie != "" {
-		p = t.pickSigned(h)
+		p = t.pickSigned(h, m)
 	} else if key := t.ownKey(h); key != "" {
-		p.id, p.named = t.hash(key), true
-		p.s = t.find(p.id)
+		if p.s = m.same(t, key); p.s != nil {
+			p.id = p.s.id
+		} else {
+			p.id = t.hash(key)
+			p.s = t.find(p.id)
+			m.keep(t, key, p.s)
+		}
+		p.named = true
 	}
 	if p.s != nil {
 		p.want = p.s.gen
@@ -119,9 +129,15 @@ func (t *Table) Pick(h Head) (p Pick) {
 	return p
 }
 
-func (t *Table) pickSigned(h Head) (p Pick) {
+func (t *Table) pickSigned(h Head, m *memory) (p Pick) {
 	Cookies(h, t.cfg.Cookie, func(v string) bool {
-		if s := t.seen(v); s != nil {
+		s := m.same(t, v)
+		if s == nil {
+			if s = t.seen(v); s != nil {
+				m.keep(t, v, s)
+			}
+		}
+		if s != nil {
 			p = Pick{s: s}
 			return false
 		}
@@ -229,7 +245,11 @@ func (t *Table) find(id ID) *Session {
 	}
 	sh.mu.RUnlock()
 	if stale {
-		t.endIf(s, func() bool { return t.stale(s, t.now()) })
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+		if !s.Ended() {
+			t.dropStale(sh, s, t.now())
+		}
 		return nil
 	}
 	return s
@@ -237,7 +257,11 @@ func (t *Table) find(id ID) *Session {
 
 // stale reports whether s has ended by time.
 func (t *Table) stale(s *Session, now int64) bool {
-	return t.tooOld(s.began, now) || s.busy.Load() == 0 && now-s.last.Load() >= t.cfg.Idle.Milliseconds()
+	return t.tooOld(s.began, now) || s.busy() == 0 && t.idle(s, now)
+}
+
+func (t *Table) idle(s *Session, now int64) bool {
+	return now-s.last.Load() >= t.cfg.Idle.Milliseconds()
 }
 
 func (t *Table) tooOld(began, now int64) bool {
@@ -303,7 +327,7 @@ func (t *Table) add(id ID, g Generation, began int64) *Session {
 	}
 	c := t.counter(g)
 	s := &Session{id: id, gen: g, count: c, began: began, t: t}
-	s.busy.Store(1)
+	s.use.Store(1)
 	s.Touch()
 	sh := t.shard(id)
 	sh.mu.Lock()
@@ -313,7 +337,7 @@ func (t *Table) add(id ID, g Generation, began int64) *Session {
 		if old.gen != g {
 			old = nil
 		} else {
-			old.busy.Add(1)
+			old.use.Add(1) // it cannot end meanwhile
 			old.Touch()
 		}
 		sh.mu.Unlock()
@@ -341,26 +365,35 @@ func (t *Table) counter(g Generation) *counter {
 
 // End ends a session: it counts no longer, and what names it is not known any more. Requests of it go on. A second call does nothing.
 func (t *Table) End(s *Session) {
-	if s != nil {
-		t.endIf(s, func() bool { return true })
+	if s == nil {
+		return
 	}
-}
-
-// endIf ends s if it has not ended, and cond, asked with the shard's lock held, allows it.
-func (t *Table) endIf(s *Session, cond func() bool) bool {
 	sh := t.shard(s.id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if s.over.Load() || !cond() {
-		return false
+	if !s.Ended() {
+		t.drop(sh, s)
+	}
+}
+
+// dropStale drops s, of the shard whose lock is held, if it has ended by time. A request that came at the same moment may be told so although
+// the session goes on; it then goes to its slot without it.
+func (t *Table) dropStale(sh *shard, s *Session, now int64) {
+	if !t.tooOld(s.began, now) {
+		if !t.idle(s, now) || !s.use.CompareAndSwap(0, ended) {
+			return
+		}
+		if !t.idle(s, now) { // it was used in between
+			s.use.Add(-ended)
+			return
+		}
 	}
 	t.drop(sh, s)
-	return true
 }
 
 // drop takes s out of its shard, whose lock is held.
 func (t *Table) drop(sh *shard, s *Session) {
-	s.over.Store(true)
+	s.use.Or(ended)
 	delete(sh.live, s.id)
 	if t.cfg.Cookie != "" && t.now() < t.unknown.Load() {
 		if len(sh.ended) < t.cfg.Max/shardCount+1 {
@@ -471,9 +504,7 @@ func (t *Table) sweep() {
 		sh := &t.shards[i]
 		sh.mu.Lock()
 		for _, s := range sh.live {
-			if t.stale(s, now) {
-				t.drop(sh, s)
-			}
+			t.dropStale(sh, s, now)
 		}
 		if known {
 			clear(sh.ended)

@@ -10,22 +10,68 @@ type Visit struct {
 	set string
 
 	over bool // the session has ended since Open: the request, which was led to its slot, begins none there
+
+	mem memory // outlives Close
+}
+
+// memory is what the last request on a connection has proved: a value that is the same again names the same session. So its signature, or its
+// hash, and its place in the table are looked for once.
+type memory struct {
+	value []byte
+	s     *Session
+	keys  *Keys // under which that holds
+}
+
+// maxMemory bounds the values that are kept, of each connection.
+const maxMemory = 256
+
+// same returns the session that value names, as far as it has been proved; nil: that is to be found out. It is used now.
+func (m *memory) same(t *Table, value string) *Session {
+	if m == nil {
+		return nil
+	}
+	s := m.s
+	if s == nil || string(m.value) != value || s.t != t || m.keys != t.keys.Load() || s.Ended() {
+		return nil
+	}
+	now := t.now()
+	if t.stale(s, now) {
+		return nil
+	}
+	s.last.Store(now)
+	return s
+}
+
+// keep notes that value names s; nil: nothing is known of it.
+func (m *memory) keep(t *Table, value string, s *Session) {
+	if m == nil {
+		return
+	}
+	m.s, m.keys = nil, nil
+	if s == nil || len(value) > maxMemory {
+		return
+	}
+	m.value, m.s = append(m.value[:0], value...), s
+	if p := s.proof.Load(); p != nil {
+		m.keys = p.keys
+	}
 }
 
 // Open begins the visit of the request with that head, and returns where its session lives, or shall; the zero Generation: nowhere yet.
 // Nothing of h is kept.
 func (v *Visit) Open(t *Table, h Head) Generation {
-	*v = Visit{t: t, p: t.Pick(h)}
+	v.Close()
+	v.t, v.p = t, t.pick(h, &v.mem)
 	return v.p.Want()
 }
 
 // On reports whether the visit is open.
 func (v *Visit) On() bool { return v.t != nil }
 
-// Close forgets the visit.
+// Close forgets the visit, but not what the next one on the same connection can make use of.
 func (v *Visit) Close() {
 	if v.t != nil {
-		*v = Visit{}
+		*v = Visit{mem: v.mem}
 	}
 }
 

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -99,4 +100,93 @@ func BenchmarkVisit(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestVisitRemembersNoMoreThanHolds: a Visit that serves one request after the other, as a connection's does, says of each what a fresh one
+// says: of the same cookie, of another client's, of a forged one, when the session has ended or grown old, and when the keys have changed.
+func TestVisitRemembersNoMoreThanHolds(t *testing.T) {
+	for name, change := range map[string]func(*session.Config){"own cookie": own, "signed": nil} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, change, func(t *testing.T, tab *session.Table) {
+				client := func(key string, g session.Generation) http.Header {
+					h := with("SID=" + key)
+					if _, set := visit(tab, h, g); set != "" {
+						h = with(sent(set))
+					}
+					return h
+				}
+				one, two := client("one", blue), client("two", green)
+				var v session.Visit
+				says := func(want session.Generation, h http.Header, what string) {
+					t.Helper()
+					var fresh session.Visit
+					assert.Equal(t, want, fresh.Open(tab, h), what+", afresh")
+					assert.Equal(t, want, v.Open(tab, h), what)
+					v.Close()
+				}
+				for range 3 {
+					says(blue, one, "the same again")
+				}
+				says(green, two, "another client's on the same connection")
+				says(blue, one, "and the first one's again")
+				forged := with(one.Get("Cookie")[:len(one.Get("Cookie"))-1] + "-")
+				says(session.Generation{}, forged, "another value of that length")
+				says(blue, one, "still")
+
+				time.Sleep(19 * time.Minute)
+				says(blue, one, "used in time")
+				time.Sleep(19 * time.Minute)
+				says(blue, one, "used in time again")
+				time.Sleep(21 * time.Minute)
+				assert.Zero(t, v.Open(tab, one), "idle for too long")
+				v.Close()
+				says(session.Generation{}, one, "it stays so")
+
+				three := client("three", blue)
+				says(blue, three, "a new one")
+				tab.EndAll(blue)
+				says(session.Generation{}, three, "ended")
+
+				if name == "signed" {
+					four := client("four", blue)
+					says(blue, four, "before the keys change")
+					require.NoError(t, tab.Rotate(keys(t, 2, 1)))
+					says(blue, four, "its key is still known")
+					require.NoError(t, tab.Rotate(keys(t, 2)))
+					says(session.Generation{}, four, "its key is gone")
+				}
+			})
+		})
+	}
+}
+
+// TestSessionsInUseDoNotEnd: requests come and go while time ends what is idle, at the same moments. What is in use stays, and the numbers are
+// right in the end.
+func TestSessionsInUseDoNotEnd(t *testing.T) {
+	tab := open(t, func(c *session.Config) { own(c); c.Idle = 40 * time.Millisecond })
+	var all sync.WaitGroup
+	until := time.Now().Add(time.Second)
+	for i := range 8 {
+		all.Go(func() {
+			h := with("SID=" + string(rune('a'+i)))
+			var v session.Visit
+			for n := 0; time.Now().Before(until); n++ {
+				v.Open(tab, h)
+				v.Enter(blue)
+				v.Answered(http.Header{})
+				if n%100 == 0 {
+					time.Sleep(time.Duration(30+n/100%20) * time.Millisecond) // about as long as may be
+				}
+				v.Leave()
+				if n%100 == 50 {
+					time.Sleep(time.Duration(30+n/100%20) * time.Millisecond)
+				}
+				v.Close()
+			}
+		})
+	}
+	all.Wait()
+	require.Eventually(t, func() bool { n, _ := tab.Live(blue); return n == 0 }, 20*time.Second, time.Millisecond)
+	assert.Empty(t, tab.Generations())
+	require.NoError(t, tab.Close())
 }
