@@ -22,7 +22,7 @@ import (
 var swaps = flag.Int("swaps", 20, "how many swaps TestSwapsUnderLoad makes")
 
 // TestMain lets the slots start this test binary as the application. What the race detector finds there, it writes into a folder that is
-// looked into at the end.
+// looked into at the end. The tests wait more than they work: more of them run at one time than there are processors.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == appArg {
 		os.Exit(appMain(os.Args[2:]))
@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Setenv("GORACE", "atexit_sleep_ms=10 log_path="+filepath.Join(dir, "race"))
+	if err := flag.Set("test.parallel", "4"); err != nil { // the command line goes before this
+		panic(err)
+	}
 	code := m.Run()
 	if races, err := filepath.Glob(filepath.Join(dir, "race*")); err != nil || len(races) > 0 {
 		for _, name := range races {

@@ -2,6 +2,7 @@ package iistest_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,6 +23,9 @@ import (
 
 func TestMain(m *testing.M) {
 	iistest.Main()
+	if err := flag.Set("test.parallel", "8"); err != nil { // they wait more than they work; the command line goes before this
+		panic(err)
+	}
 	code := m.Run()
 	if p := pprof.Lookup("goroutineleak"); p != nil { // with GOEXPERIMENT=goroutineleakprofile
 		if p.Count() > 0 {

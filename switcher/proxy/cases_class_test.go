@@ -132,6 +132,7 @@ func wsEnd(c *rawClient) (messages []string, status int, err error) {
 
 // TestC2WebsocketsGetACloseFrame: the client of each websocket sees 1001, never a bare end; so does the application. The closes are spread.
 func TestC2WebsocketsGetACloseFrame(t *testing.T) {
+	t.Parallel()
 	const sockets = 5
 	judge := func(t *testing.T, f *front, app *wsApp) error {
 		var all []*rawClient
@@ -420,6 +421,7 @@ func TestC3EventStreamsEndBetweenEvents(t *testing.T) {
 // TestC1MovingUploadOutlivesTheDeadline: at the deadline all without a rule is cut; the upload that moves comes to its end, one that is still
 // does not. The peer's fault: the deadline is one of age.
 func TestC1MovingUploadOutlivesTheDeadline(t *testing.T) {
+	t.Parallel()
 	app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, n)

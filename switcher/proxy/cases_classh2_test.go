@@ -238,6 +238,7 @@ func TestC3EventStreamsEndBetweenEventsH2(t *testing.T) {
 // TestC1MovingWorkOutlivesTheDeadlineH2: of two uploads and two downloads on one connection those that move come to their end, those that are
 // still do not, and the result says so of each class.
 func TestC1MovingWorkOutlivesTheDeadlineH2(t *testing.T) {
+	t.Parallel()
 	judge := func(t *testing.T, f *front, app *classApp) error {
 		w := f.h2watch(t)
 		up, stillUp := w.begin("/up", false), w.begin("/up", false)
@@ -388,6 +389,7 @@ func TestA6SwapBackCancelsClosesH2(t *testing.T) {
 // TestCallsInBothDirectionsH2: what gRPC does with a stream, by policy. It ends by itself, with its trailer, as long as it may; at its cap, or at
 // the end of its grace, it alone is cut, and the slot sees that.
 func TestCallsInBothDirectionsH2(t *testing.T) {
+	t.Parallel()
 	call := func(t *testing.T, f *front) (*h2watch, uint32) {
 		w := f.h2watch(t)
 		id := w.begin("/grpc", false, [2]string{"content-type", "application/grpc"}, [2]string{"te", "trailers"})

@@ -315,6 +315,7 @@ func TestLargeBodiesArriveWhole(t *testing.T) {
 
 // TestIdleConnectionsGoOn lets many connections be idle for some looks of the proxy at them, again and again: each carries its next request.
 func TestIdleConnectionsGoOn(t *testing.T) {
+	t.Parallel()
 	f, _, _ := pair(t, hello, hello)
 	clients := make([]*rawClient, 100)
 	for i := range clients {

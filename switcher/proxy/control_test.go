@@ -345,6 +345,7 @@ func TestClientsErrorsAreTyped(t *testing.T) {
 
 // TestUnknownOutcome breaks the connection under an order: before it was sent, and after.
 func TestUnknownOutcome(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	client, err := proxy.NewClient(proxy.ClientConfig{Address: l.Addr().String(), Token: rand.Text()})

@@ -203,6 +203,7 @@ func TestCloseEndsAHold(t *testing.T) {
 
 // TestHoldThatEndsWithEachRefusesNobody: what came first has waited for Each when Total ends the hold.
 func TestHoldThatEndsWithEachRefusesNobody(t *testing.T) {
+	t.Parallel()
 	f, _, _ := pair(t, hello, hello)
 	f.hold(t, abswap.HoldOptions{Each: time.Second, Total: time.Second})
 	clients := make([]*rawClient, 200)
@@ -234,6 +235,7 @@ func TestKilledHolder(t *testing.T) {
 		fmt.Println("held", err)
 		select {} // until it is killed
 	}
+	t.Parallel()
 	f, _, _ := pair(t, echoBody, echoBody)
 	c := controlled(t, f.Switcher, proxy.ControlOptions{Lease: time.Second})
 	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledHolder$")

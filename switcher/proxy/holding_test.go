@@ -316,6 +316,7 @@ func TestHoldingEndedWhileSettling(t *testing.T) {
 
 // TestHoldingOutcomes fails the inner switch in each way: requests go on to whoever serves, and are counted for that slot.
 func TestHoldingOutcomes(t *testing.T) {
+	t.Parallel()
 	broken := errors.New("broken")
 	for _, tc := range []struct {
 		name    string
@@ -369,6 +370,7 @@ func TestHoldingOutcomes(t *testing.T) {
 // TestHoldingSeesOthersMoving has somebody else move the inner switcher: a zero is not told as one, and what began meanwhile counts for every
 // slot, until it has ended.
 func TestHoldingSeesOthersMoving(t *testing.T) {
+	t.Parallel()
 	reached, goOn := make(chan struct{}), make(chan struct{})
 	long := func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/long" {
@@ -420,6 +422,7 @@ func split(err error) (warnings string, rest error) {
 // TestHoldingOfADeadCaller holds by a client that the proxy no longer hears of, in the midst of an inner switch that hangs: the hold ends, and
 // requests go on to whoever serves.
 func TestHoldingOfADeadCaller(t *testing.T) {
+	t.Parallel()
 	var end func()
 	h := holding(t, hello, hello, func(h *held, c *proxy.HoldingConfig) {
 		handler, err := proxy.ControlHandler(h.front.Switcher, proxy.ControlOptions{Token: "a-token-of-forty-characters-or-so-no-less", Lease: 200 * time.Millisecond})
@@ -459,6 +462,7 @@ func TestHoldingOfADeadCaller(t *testing.T) {
 
 // TestHoldingThatExpires has an inner switch that takes longer than the hold: it is told, and what came in between counts for both slots.
 func TestHoldingThatExpires(t *testing.T) {
+	t.Parallel()
 	reached, goOn := make(chan struct{}), make(chan struct{})
 	h := holding(t, func(w http.ResponseWriter, r *http.Request) {
 		close(reached)

@@ -137,6 +137,7 @@ func TestAnswersAreFlushedAtOnce(t *testing.T) {
 }
 
 func TestContinueIsTheSlotsToSay(t *testing.T) {
+	t.Parallel()
 	t.Run("slot reads", func(t *testing.T) {
 		read := make(chan bool)
 		f, _, _ := pair(t, func(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"runtime/pprof"
@@ -9,11 +10,15 @@ import (
 	"github.com/abswap/abswap/switcher/proxy/process"
 )
 
-// TestMain fails the run if goroutines are left that nothing can wake, where the runtime can tell: GOEXPERIMENT=goroutineleakprofile.
+// TestMain lets more tests run at one time than there are processors, as those that are parallel wait more than they work. It fails the run if
+// goroutines are left that nothing can wake, where the runtime can tell: GOEXPERIMENT=goroutineleakprofile.
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(process.EnvAddress); addr != "" {
 		application(addr) // this very program, started by a process slot
 		return
+	}
+	if err := flag.Set("test.parallel", "8"); err != nil { // the command line goes before this
+		panic(err)
 	}
 	code := m.Run()
 	if p := pprof.Lookup("goroutineleak"); p != nil {

@@ -40,6 +40,7 @@ func TestRulesOverH2(t *testing.T) {
 
 // TestClientRules runs it on a Client, over a Unix socket and over TCP.
 func TestClientRules(t *testing.T) {
+	t.Parallel()
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
 			t.Parallel()

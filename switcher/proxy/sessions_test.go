@@ -227,6 +227,7 @@ func TestD4ForceEndsSessions(t *testing.T) {
 
 // TestD4WebsocketIsNoIdleSession lets a session's websocket outlive the idle time, and another session not.
 func TestD4WebsocketIsNoIdleSession(t *testing.T) {
+	t.Parallel()
 	up := newEcho(t)
 	f := serve(t, proxy.Config{Slots: map[string]string{"blue": up, "green": "127.0.0.1:1"}, Active: "blue",
 		StateFile: filepath.Join(t.TempDir(), "state"), Sessions: &proxy.SessionConfig{Idle: 300 * time.Millisecond, AppHeader: "X-Client"}})

@@ -177,6 +177,7 @@ func TestD4KillLosesNoSession(t *testing.T) {
 		fmt.Println(p.Serve(l))
 		return
 	}
+	t.Parallel()
 	b, g := newBackend(t, "blue", hello), newBackend(t, "green", hello)
 	path := filepath.Join(t.TempDir(), "state")
 	cmd := exec.Command(os.Args[0], "-test.run=^TestD4KillLosesNoSession$", "-test.v=false")

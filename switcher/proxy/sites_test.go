@@ -242,7 +242,10 @@ func newSiteRig(context.Context) (switchertest.Rig, error) {
 }
 
 // TestSiteRules is the suite on one site of several, which share their door and their connections to the slots.
-func TestSiteRules(t *testing.T) { switchertest.Run(t, newSiteRig) }
+func TestSiteRules(t *testing.T) {
+	t.Parallel()
+	switchertest.Run(t, newSiteRig)
+}
 
 // TestASiteIsRemembered has sites with state files, of which one is replaced.
 func TestASiteIsRemembered(t *testing.T) {
