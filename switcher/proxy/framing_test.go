@@ -23,18 +23,11 @@ func TestFraming(t *testing.T) {
 			counted := &countingListener{Listener: l}
 			up := framing.NewRecorder(counted)
 			t.Cleanup(up.Close)
-			var dialled atomic.Int64
 			f := serve(t, proxy.Config{Slots: map[string]string{"blue": up.Addr()}, Active: "blue", DisableHTTP2: true,
-				Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-					c, err := new(net.Dialer).DialContext(ctx, network, addr)
-					if err == nil {
-						dialled.Add(1)
-					}
-					return c, err
-				}})
+				Dial: counted.dial})
 			j := &framing.Judge{Address: f.addr, Upstream: up, Dial: func(ctx context.Context) (net.Conn, error) {
 				// The application must have seen the end of every connection that was broken off before: it shall not be counted with what comes.
-				soon(t, "the application has read all", func() bool { return dialled.Load()-counted.closed.Load() == int64(f.IdleConns("blue")) })
+				soon(t, "the application has read all", func() bool { return counted.open() == int64(f.IdleConns("blue")) })
 				return new(net.Dialer).DialContext(ctx, "tcp", f.addr)
 			}}
 			for _, v := range framing.Vectors() {
@@ -47,10 +40,22 @@ func TestFraming(t *testing.T) {
 	}
 }
 
-// countingListener counts the connections that the one who accepted them has closed.
+// countingListener counts the connections to it, until the one who accepts them has closed them.
 type countingListener struct {
 	net.Listener
-	closed atomic.Int64
+	dialled, closed atomic.Int64
+}
+
+func (l *countingListener) open() int64 { return l.dialled.Load() - l.closed.Load() }
+
+// dial connects to the listener. It does not give up with ctx: the system could have made the connection by then, which would be accepted and closed,
+// and never counted here.
+func (l *countingListener) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(context.WithoutCancel(ctx), network, addr)
+	if err == nil {
+		l.dialled.Add(1)
+	}
+	return c, err
 }
 
 func (l *countingListener) Accept() (net.Conn, error) {

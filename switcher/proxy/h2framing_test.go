@@ -1,12 +1,10 @@
 package proxy_test
 
 import (
-	"context"
 	"errors"
 	"net"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -161,15 +159,8 @@ func TestFramingOfH2(t *testing.T) {
 	counted := &countingListener{Listener: l}
 	up := framing.NewRecorder(counted)
 	t.Cleanup(up.Close)
-	var dialled atomic.Int64
 	f := serve(t, proxy.Config{Slots: map[string]string{"blue": up.Addr()}, Active: "blue",
-		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := new(net.Dialer).DialContext(ctx, network, addr)
-			if err == nil {
-				dialled.Add(1)
-			}
-			return c, err
-		}})
+		Dial: counted.dial})
 	client := newClient(t)
 	seen := 0
 	var broken []string // the vectors of which the application may get a part
@@ -197,7 +188,7 @@ func TestFramingOfH2(t *testing.T) {
 			got := c.verdict(1)
 			c.Close()
 			f.idle(t, "blue")
-			soon(t, "the application has seen what was broken off", func() bool { return dialled.Load()-counted.closed.Load() == int64(f.IdleConns("blue")) })
+			soon(t, "the application has seen what was broken off", func() bool { return counted.open() == int64(f.IdleConns("blue")) })
 			resp, err := client.Get(f.url + "/fence")
 			require.NoError(t, err)
 			resp.Body.Close()
