@@ -282,6 +282,7 @@ func gone(t *testing.T, id proc.ID) {
 
 // When it returns, the process has gone: at its own end of time, and at the context's.
 func TestKilledAndWaitedFor(t *testing.T) {
+	t.Parallel()
 	for name, cut := range map[string]func(c *appcmd.Client, cancel func()){
 		"context": func(_ *appcmd.Client, cancel func()) { cancel() },
 		"timeout": func(*appcmd.Client, func()) {},
@@ -321,6 +322,7 @@ func TestKilledAndWaitedFor(t *testing.T) {
 
 // A program that goes while something it began keeps its output open is not waited for without end, and the output is not trusted.
 func TestOutputKeptOpen(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	e := anExec("leave", dir)
 	_, exit, err := e.Run(t.Context(), nil, nil)

@@ -64,6 +64,7 @@ func TestTogglePutsBack(t *testing.T) {
 }
 
 func TestToggleOfASickSlotIsRefused(t *testing.T) {
+	t.Parallel()
 	s := setting{strategy: iis.StrategySiteToggle, mode: iis.Classic}.with(iis.FactsWith(""))
 	b := s.opened(t)
 	b.app.Patience = 3 * time.Second
@@ -138,6 +139,7 @@ func TestRootSwapNeedsOneCommit(t *testing.T) {
 
 // TestOnePathAtATime: what needs no single commit is done in several where one is refused.
 func TestOnePathAtATime(t *testing.T) {
+	t.Parallel()
 	s := setting{strategy: iis.StrategySiteToggle, mode: iis.Classic, deploys: true}.with(iis.FactsWith("SeveralPathsRefused"))
 	b, swapper := s.deploying(t)
 	report, err := swapper.Deploy(t.Context(), abswap.Release{ID: "v2"})
@@ -203,6 +205,7 @@ func TestKilledCommit(t *testing.T) {
 
 // TestCertificates moves an https binding, with SNI, on a server that keeps its certificate and on one that loses it.
 func TestCertificates(t *testing.T) {
+	t.Parallel()
 	for _, loses := range []bool{false, true} {
 		q := iistest.Quirks{MovedBindingStopsNewOwner: iistest.Off, MovedBindingLosesCertificate: iistest.Off}
 		if loses {
@@ -242,6 +245,7 @@ func TestCertificates(t *testing.T) {
 
 // TestColdStartIsTold makes the application slow to start: the report of a root swap tells how long the first requests waited.
 func TestColdStartIsTold(t *testing.T) {
+	t.Parallel()
 	s := setting{strategy: iis.StrategyRootSwap, mode: iis.Classic, appStart: 700 * time.Second}.with(iis.FactsWith(""))
 	b := s.opened(t)
 	require.NoError(t, b.sw.Activate(t.Context(), b.blue))

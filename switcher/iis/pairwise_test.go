@@ -83,6 +83,7 @@ func TestPairsMeet(t *testing.T) {
 // TestManners takes appcmd in all its manners, pair by pair, which must change nothing of what is promised. In its short form each row is
 // tried with one strategy.
 func TestManners(t *testing.T) {
+	t.Parallel()
 	names := manners()
 	for n, row := range pairs(len(names)) {
 		for i, strategy := range allStrategies() {
@@ -104,6 +105,7 @@ func TestManners(t *testing.T) {
 			s.quirks.NoChangeExit = []uint32{0, 42}[n%2]
 			s.language = iistest.Language(n % 2)
 			t.Run(fmt.Sprintf("%d", n), func(t *testing.T) {
+				t.Parallel()
 				named(t, s, func(t *testing.T, s setting) {
 					some := []string{"S3/upload", "S4/idem", "S5/disturbed-act", "D1/upload"}
 					if *full {
