@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -263,24 +264,38 @@ func TestContextThatEndsGoesTheSafeWay(t *testing.T) {
 	})
 }
 
+// TestW5OneAtATime: the second deploy is refused without waiting for anything, and told who is first.
 func TestW5OneAtATime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		r.Soak = time.Hour
-		wait := after(time.Minute, func() {
-			rep, err := r.Deploy(context.Background(), abswap.Release{ID: "v3"})
-			assert.ErrorIs(t, err, abswap.ErrBusy)
-			busy, ok := errors.AsType[*abswap.BusyError](err)
-			if assert.True(t, ok) {
-				assert.Equal(t, "v2", busy.Owner.Release)
-				assert.NotZero(t, busy.Owner.PID)
-			}
-			assert.Equal(t, abswap.OutcomeRefused, rep.Outcome)
+	for name, file := range map[string]bool{"in memory": false, "in files": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.Soak = 2 * time.Minute
+				second := r.Swapper
+				if file { // as two processes have it
+					r.Journal = openJournal(t, dir)
+					second = &abswap.Swapper{Switcher: r.sw, Slots: r.Slots, Journal: openJournal(t, dir)}
+				}
+				wait := after(time.Minute, func() {
+					began := time.Now()
+					rep, err := second.Deploy(context.Background(), abswap.Release{ID: "v3"})
+					assert.Zero(t, time.Since(began), "at once")
+					assert.ErrorIs(t, err, abswap.ErrBusy)
+					busy, ok := errors.AsType[*abswap.BusyError](err)
+					if assert.True(t, ok) {
+						assert.Equal(t, "v2", busy.Owner.Release)
+						assert.Equal(t, os.Getpid(), busy.Owner.PID)
+						assert.WithinDuration(t, began.Add(-time.Minute), busy.Owner.Since, 0)
+					}
+					assert.Equal(t, abswap.OutcomeRefused, rep.Outcome)
+				})
+				_, err := r.Deploy(t.Context(), v2)
+				require.NoError(t, err)
+				wait()
+			})
 		})
-		_, err := r.Deploy(t.Context(), v2)
-		require.NoError(t, err)
-		wait()
-	})
+	}
 }
 
 func TestExclusiveKeepsTheVersionsApart(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +37,7 @@ func TestTwoDeployersAtOnce(t *testing.T) {
 	m.mustRun(t, "deploy", m.release(t, ""))
 	load := newClients(m.listen)
 	defer load.end()
+	behind := lag(t)
 	var told, verbs, freed []time.Duration
 	rounds := sizeOf(4, 10, 100)
 	if briefly() {
@@ -55,10 +58,35 @@ func TestTwoDeployersAtOnce(t *testing.T) {
 		if underWine() { // where each look at a file takes messages to another process
 			most *= 50
 		}
+		slow := behind()
 		assert.LessOrEqual(t, all[0], most, what)
-		assert.LessOrEqual(t, all[len(all)/2], 20*most, "%s, on a busy machine", what)
+		assert.LessOrEqual(t, all[len(all)/2], min(most+5*slow, 20*most), "%s, on a machine that is up to %s behind", what, slow)
 	}
 	m.judgeLoad(t, load, late)
+}
+
+// lag tells how far behind its time this machine has been at the worst: a process of several steps may lose as much at each of them.
+func lag(t *testing.T) (worst func() time.Duration) {
+	const each = 5 * time.Millisecond
+	var most atomic.Int64
+	done := make(chan struct{})
+	var measuring sync.WaitGroup
+	measuring.Go(func() {
+		for {
+			began := time.Now()
+			select {
+			case <-done:
+				return
+			case <-time.After(each):
+				most.Store(max(most.Load(), int64(time.Since(began)-each)))
+			}
+		}
+	})
+	t.Cleanup(func() {
+		close(done)
+		measuring.Wait()
+	})
+	return func() time.Duration { return time.Duration(most.Load()) }
 }
 
 // race is what one round showed.
@@ -128,7 +156,7 @@ func (m *machine) twoDeployers(t *testing.T, kill bool) (r race) {
 	assert.Equal(t, first.release, mid.Newest.Release, "only one runs")
 	assert.Equal(t, abswap.OutcomeNone, mid.Newest.Outcome)
 	assert.Equal(t, before.Weights, mid.Weights)
-	r.verb = m.refusal(t)
+	r.verb = m.refusal(t, first)
 
 	if kill {
 		require.NoError(t, first.Process.Kill())
@@ -153,8 +181,8 @@ func (m *machine) twoDeployers(t *testing.T, kill bool) (r race) {
 	return r
 }
 
-// refusal is how long a Deploy of this process takes to be refused.
-func (m *machine) refusal(t *testing.T) time.Duration {
+// refusal is how long a Deploy of this process takes to be refused, as first is under way.
+func (m *machine) refusal(t *testing.T, first *deployer) time.Duration {
 	c, err := loadConfig(m.config)
 	require.NoError(t, err)
 	tool := &tool{cfg: c, out: new(bytes.Buffer), errOut: new(bytes.Buffer), open: openJournal}
@@ -166,6 +194,8 @@ func (m *machine) refusal(t *testing.T) time.Duration {
 	took := time.Since(began)
 	busy, ok := errors.AsType[*abswap.BusyError](err)
 	require.True(t, ok, "%v", err)
-	assert.NotZero(t, busy.Owner.PID)
+	assert.ErrorIs(t, err, abswap.ErrBusy)
+	assert.Equal(t, first.Process.Pid, busy.Owner.PID)
+	assert.Equal(t, first.release, busy.Owner.Release)
 	return took
 }
