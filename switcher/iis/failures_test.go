@@ -67,8 +67,8 @@ func TestToggleOfASickSlotIsRefused(t *testing.T) {
 	t.Parallel()
 	s := setting{strategy: iis.StrategySiteToggle, mode: iis.Classic}.with(iis.FactsWith(""))
 	b := s.opened(t)
-	b.app.Patience = 3 * time.Second
 	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+	b.app.Patience = 3 * time.Second
 	require.NoError(t, b.appcmd(t.Context(), "stop", "site", "MySite-green")) // its staging site: it cannot be proven fit after the commit
 	err := b.sw.Activate(t.Context(), b.green)
 	assert.ErrorIs(t, err, abswap.ErrNotReady)
@@ -214,7 +214,9 @@ func TestCertificates(t *testing.T) {
 		b := setting{strategy: iis.StrategyBindingSwap, mode: iis.Classic, quirks: q}.opened(t)
 		client := b.srv.Client()
 		b.app.Server.TLS = &tls.Config{RootCAs: b.srv.RootCAs(), MinVersion: tls.VersionTLS12}
-		b.app.Patience = 3 * time.Second
+		if loses {
+			b.app.Patience = 3 * time.Second
+		}
 		require.NoError(t, b.srv.EditConfig(func(data []byte) ([]byte, error) {
 			const http = `<binding protocol="http" bindingInformation="*:80:` + host + `" />`
 			return []byte(strings.Replace(string(data), http, http+`<binding protocol="https" bindingInformation="*:443:`+host+`" sslFlags="1" />`, 1)), nil
