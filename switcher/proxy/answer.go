@@ -232,7 +232,11 @@ func (x *exchange) End(how h1.Ending) {
 	case h1.Early:
 		x.s.endGently(x.w, x.r, x.status, true)
 	case h1.Finished:
-		if x.linger {
+		if x.ws != nil {
+			if x.ws.broke.Load() {
+				x.Abort()
+			}
+		} else if x.linger {
 			x.s.door.loose.linger(x.client)
 		} else {
 			x.client.Close()
@@ -345,7 +349,7 @@ func (l *looseConns) close() {
 }
 
 // closeWrite ends the writing side of c; ok is false if it has no way to.
-func closeWrite(c net.Conn) (ok bool, err error) {
+func closeWrite(c any) (ok bool, err error) {
 	h, ok := c.(interface{ CloseWrite() error })
 	if !ok {
 		return false, nil

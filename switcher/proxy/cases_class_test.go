@@ -51,7 +51,7 @@ func (a *wsApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer c.Close()
-	io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n")
+	accept(c, r, "")
 	over := make(chan bool)
 	defer close(over)
 	go func() {

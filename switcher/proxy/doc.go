@@ -52,8 +52,14 @@
 //   - A stream that a slot of HTTP/2 refuses, or did not see before it left (REFUSED_STREAM, GOAWAY), is sent again if its body had come whole and
 //     has no more than 64 KiB.
 //   - A client that waits for a 100 (Expect) gets it from the proxy as soon as the slot is there. Trailers of a request that were not announced
-//     are dropped. Websockets over HTTP/2 (extended CONNECT) are neither offered nor served, in a process that was not started with
-//     GODEBUG=http2xconnect=1: clients open them by HTTP/1.1.
+//     are dropped.
+//   - Websockets over HTTP/2 (extended CONNECT, RFC 8441) are offered by a process that was started with GODEBUG=http2xconnect=1 in its environment,
+//     and by no other: net/http looks at that once, and a //go:debug line does not reach it. Elsewhere clients open them by HTTP/1.1. The slot gets
+//     an upgrade of HTTP/1.1, with a Sec-WebSocket-Key of the proxy's; its refusal is passed on, but what is no refusal and no right 101 is 502. Its
+//     stream is a tunnel like any other: counted, drained by class, cut, held, kept in its session. Each takes one of its connection's 250 streams.
+//     Another :protocol gets 501, and so does a websocket for a slot that speaks HTTP/2: it could not be asked.
+//   - A client's END_STREAM ends its half of such a websocket alone. The slot's end ends both: net/http cannot end a stream's other half by itself.
+//     A client that owes the slot a close frame then has 30 s for it. What breaks, or is cut, resets the stream, with INTERNAL_ERROR.
 //
 // A deploy tool in another process steers the proxy through its control plane, by a Client, which is the same Switcher:
 //

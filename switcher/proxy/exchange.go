@@ -28,9 +28,10 @@ type exchange struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	r       *http.Request
-	upgrade string    // the protocol that the client wants; "": none
-	expect  bool      // the client waits for a 100
-	ahead   *h1.Ahead // what a hold has read of the body; nil: it did not wait
+	ws      *h2Websocket // the client's stream, if it is to be a websocket; else nil
+	upgrade string       // the protocol that the client wants; "": none
+	expect  bool         // the client waits for a 100
+	ahead   *h1.Ahead    // what a hold has read of the body; nil: it did not wait
 	visit   session.Visit
 	cookie  string // a Set-Cookie field for the answer; "": none
 
@@ -90,6 +91,10 @@ func (x *exchange) Continue() {
 // connection to the slot is closed or put back, and no goroutine reads the client's body.
 func (x *exchange) Attempt(gen *generation, fresh bool) (how h1.Ending, err error) {
 	x.gen, x.conn, x.body, x.refused = gen, nil, nil, false
+	if x.ws != nil && x.s.cfg.Protocols[gen.Key.Slot] == H2C {
+		x.Fail(http.StatusNotImplemented, "the application speaks HTTP/2, to which websockets cannot be passed on", 0, false)
+		return h1.Done, nil
+	}
 	ctx := x.r.Context()
 	if err := x.connect(ctx, fresh); err != nil {
 		return x.verdict(h1.Redial), err
@@ -130,6 +135,10 @@ func (x *exchange) Attempt(gen *generation, fresh bool) (how h1.Ending, err erro
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return x.tunnel(resp)
+	}
+	if x.ws != nil && resp.StatusCode < 300 {
+		// In HTTP/2 that would say that the websocket is open.
+		return x.verdict(h1.Failed), fmt.Errorf("slot answered %d to a websocket, and did not open it", resp.StatusCode)
 	}
 	how, err = x.answer(resp)
 	keep = !resp.Close && x.conn.br.Buffered() == 0

@@ -61,13 +61,14 @@ func (s *Switcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // newExchange begins the exchange that ServeHTTP is to carry; nil: it has been answered.
 func (d *door) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
-	if r.ProtoMajor == 2 && r.Method != http.MethodConnect {
+	extended := r.ProtoMajor == 2 && len(r.Header[protocolField]) > 0
+	if r.ProtoMajor == 2 && (r.Method != http.MethodConnect || extended) {
 		if status, text := judgeH2(r); status != 0 {
 			http.Error(w, strconv.Itoa(status)+" "+http.StatusText(status)+": "+text, status)
 			return nil
 		}
 	}
-	if r.Method == http.MethodConnect {
+	if r.Method == http.MethodConnect && !extended {
 		if r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close")
 		}
@@ -85,9 +86,13 @@ func (d *door) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		r = &c
 	}
 	x := &exchange{w: w, r: r, rc: http.NewResponseController(w), upgrade: upgradeOf(r), expect: expectsContinue(r)}
+	if extended {
+		x.ws, x.r = newH2Websocket(w, r)
+		x.upgrade, x.expect = websocketName, false
+	}
 	x.entry.Method, x.entry.Path, x.entry.Peer, x.entry.Started, x.entry.Cut = r.Method, r.URL.Path, r.RemoteAddr, time.Now(), x.cutNow
 	x.entry.Ask = x.askNow
-	if r.ContentLength != 0 {
+	if x.r.ContentLength != 0 {
 		x.rc.EnableFullDuplex() // an answer may come before the body has ended, and must get through; HTTP/2 needs no asking
 	}
 	return x

@@ -33,6 +33,16 @@ func judgeH2(r *http.Request) (status int, text string) {
 	if len(r.Header["Expect"]) > 0 { // net/http has taken out what it knows
 		return http.StatusExpectationFailed, "the expectation is unknown"
 	}
+	if protocol := r.Header[protocolField]; len(protocol) > 0 {
+		switch {
+		case r.Method != http.MethodConnect:
+			return http.StatusBadRequest, "only CONNECT has a protocol"
+		case len(r.Header["Content-Length"]) > 0:
+			return http.StatusBadRequest, "CONNECT has no length"
+		case !isWebsocket(protocol):
+			return http.StatusNotImplemented, "the protocol is not one for CONNECT here: websocket is"
+		}
+	}
 	n := 0
 	for _, values := range r.Header {
 		n += len(values)

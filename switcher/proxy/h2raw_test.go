@@ -24,6 +24,7 @@ const (
 	frameReset        = 0x3
 	frameSettings     = 0x4
 	frameGoAway       = 0x7
+	frameWindow       = 0x8
 	frameContinuation = 0x9
 
 	endStream  = 0x1

@@ -190,7 +190,7 @@ func (l *leaver) leave(t *tunnel, src io.Reader, rest []byte) {
 			break
 		}
 	}
-	if ok, _ := closeWrite(t.client); !ok || l.closed.Load() {
+	if ok, _ := closeWrite(t.client); !ok || l.closed.Load() && l.x.ws == nil { // a stream ends by itself then
 		t.Close() // both have said that it is over
 	}
 }

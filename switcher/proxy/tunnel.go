@@ -23,33 +23,50 @@ func (x *exchange) tunnel(resp *http.Response) (h1.Ending, error) {
 	if x.upgrade == "" || !sameProtocol(x.upgrade, got) {
 		return x.verdict(h1.Failed), fmt.Errorf("slot changed to protocol %q, the client asked for %q", got, x.upgrade)
 	}
+	if x.ws != nil && !x.ws.accepts(resp.Header) {
+		return x.verdict(h1.Failed), fmt.Errorf("slot's Sec-WebSocket-Accept %q is not that of our key", resp.Header["Sec-Websocket-Accept"])
+	}
 	if how := x.beginAnswer(); how != h1.Done {
 		return how, nil
 	}
-	client, buf, err := x.rc.Hijack()
-	if err != nil {
-		return x.verdict(h1.Failed), fmt.Errorf("client's connection cannot be taken over: %w", err)
+	t, l := &tunnel{slot: x.conn.Upstream.Conn}, &leaver{x: x, framed: strings.EqualFold(got, websocketName)}
+	var buf *bufio.ReadWriter // around a connection that was taken over
+	if x.ws != nil {
+		x.ws.l = l
+		t.client = x.ws
+	} else {
+		client, b, err := x.rc.Hijack()
+		if err != nil {
+			return x.verdict(h1.Failed), fmt.Errorf("client's connection cannot be taken over: %w", err)
+		}
+		x.client = client // closed by whoever called attempt, after the count
+		client.SetDeadline(time.Time{})
+		t.client, buf = client, b
 	}
-	x.client = client // closed by whoever called attempt, after the count
-	client.SetDeadline(time.Time{})
-	t := &tunnel{client: client, slot: x.conn.Upstream.Conn}
 	x.mu.Lock()
 	x.endConn = t
 	ended := x.ended
 	x.mu.Unlock()
 	if ended {
+		t.Close()
 		return h1.Finished, nil
 	}
 	x.Upgrade()
-	x.writeSwitch(buf.Writer, resp, got)
-	if err := buf.Flush(); err != nil {
-		return h1.Finished, err
-	}
-
 	// Both heads have been read through buffers: what these still hold comes first.
-	fromClient := io.MultiReader(io.LimitReader(buf.Reader, int64(buf.Reader.Buffered())), client)
+	var fromClient io.Reader = t.client
+	if x.ws != nil {
+		if err := x.open(resp); err != nil {
+			t.Close()
+			return h1.Finished, err
+		}
+	} else {
+		x.writeSwitch(buf.Writer, resp, got)
+		if err := buf.Flush(); err != nil {
+			return h1.Finished, err
+		}
+		fromClient = io.MultiReader(io.LimitReader(buf.Reader, int64(buf.Reader.Buffered())), t.client)
+	}
 	fromSlot := io.MultiReader(io.LimitReader(x.conn.br, int64(x.conn.br.Buffered())), x.conn.Upstream.Conn)
-	l := &leaver{x: x, framed: strings.EqualFold(got, "websocket")}
 	var both sync.WaitGroup
 	unread := false
 	both.Go(func() { unread = !t.carry(t.slot, l.follow(fromClient), &x.In) })
@@ -95,7 +112,17 @@ func (x *exchange) writeSwitch(bw *bufio.Writer, resp *http.Response, protocol s
 }
 
 // tunnel is an upgraded connection: the two that it joins.
-type tunnel struct{ client, slot net.Conn }
+type tunnel struct {
+	client tunnelClient
+	slot   net.Conn
+}
+
+// tunnelClient is the client's connection, or its stream.
+type tunnelClient interface {
+	io.ReadWriter
+	SetDeadline(time.Time) error
+	SetReadDeadline(time.Time) error
+}
 
 // Close breaks off both directions without waiting: closing a TLS connection could.
 func (t *tunnel) Close() error {
@@ -115,7 +142,7 @@ func (t *tunnel) carry(dst net.Conn, src io.Reader, count *atomic.Int64) bool {
 }
 
 // pass passes the end of one direction on, or breaks off both.
-func (t *tunnel) pass(dst net.Conn, rerr error) {
+func (t *tunnel) pass(dst any, rerr error) {
 	if rerr != nil {
 		t.Close()
 	} else if ok, _ := closeWrite(dst); !ok {
