@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/abswap/abswap"
 )
@@ -66,14 +70,18 @@ func (h *killingHold) Append(ctx context.Context, r abswap.Record) error {
 	return err
 }
 
-// tear leaves what a write that was cut off leaves: half of the line. A swap's first line comes with its file, whole or not at all.
+// tornFile names, in the journal's folder, the file that has to go when the tool is dead: Windows removes none that is open.
+const tornFile = "torn"
+
+// tear leaves what a write that was cut off leaves: half of the line. A swap's first line comes with its file, whole or not at all: see
+// finishTear.
 func (j *killingJournal) tear(before map[string]int64) {
 	for path, now := range j.sizes() {
 		then, old := before[path]
 		var err error
 		switch {
 		case !old:
-			err = os.Remove(path)
+			err = os.WriteFile(filepath.Join(j.dir, tornFile), []byte(path), 0o600)
 		case now > then:
 			err = os.Truncate(path, then+(now-then)/2)
 		}
@@ -82,6 +90,18 @@ func (j *killingJournal) tear(before map[string]int64) {
 			os.Exit(99)
 		}
 	}
+}
+
+// finishTear does what tear had to leave.
+func (m *machine) finishTear(t *testing.T) {
+	note := filepath.Join(m.dir, "state", "journal", tornFile)
+	path, err := os.ReadFile(note)
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(note))
+	require.NoError(t, os.Remove(string(path)))
 }
 
 // sizes returns the sizes of the journal's files by their paths.

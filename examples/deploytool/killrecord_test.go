@@ -93,6 +93,7 @@ func (s scenario) kill(t *testing.T, m *machine, where string, load *clients) bo
 		}
 	}
 	out, err := m.run(t, killEnv+"="+where, args...)
+	m.finishTear(t)
 	exit, ended := errors.AsType[*exec.ExitError](err)
 	killed := ended && exit.ExitCode() == killedCode
 	if !killed && next == "" || !killed && s.behaviour == "" {
