@@ -31,6 +31,9 @@ const (
 // firstWait is the word of a connection's first wait.
 const firstWait = phaseIdle + 2<<phaseBits
 
+// freshChanges is how many changes of state a connection has behind it, at the most, that idles for the first time after a request.
+const freshChanges = 8
+
 // movedBy is how many changes of state lie between an idle connection's wait and the same wait on its next goroutine: the end of the first,
 // its being taken back, and the second.
 const movedBy = 3
@@ -41,6 +44,7 @@ type conn struct {
 	srv    *Server
 	tls    bool
 	given  bool // to Config.HTTP2
+	fresh  byte // the change of state that lookFresh has seen; 0: none
 	number uint32
 	peer   string
 	sender Sender
@@ -267,8 +271,7 @@ func (c *conn) look(now time.Time) {
 		if limit = c.srv.cfg.IdleTimeout; c.srv.crowd.waits() && (limit == 0 || limit > crowdIdle) {
 			limit = crowdIdle
 		}
-		if c.raw != nil && word != c.settled && c.interrupt(word, phaseMoving) {
-			c.settled = word + movedBy<<phaseBits
+		if c.raw != nil && word != c.settled && c.moveOn(word) {
 			return
 		}
 	case phaseHead:
@@ -277,6 +280,28 @@ func (c *conn) look(now time.Time) {
 	if limit > 0 && now.Sub(c.srv.began)-c.lastTime >= limit {
 		c.interrupt(word, phaseExpired)
 	}
+}
+
+// lookFresh is look's part in a burst of new connections: one that has carried its first request, and has been idle since the last time, moves.
+func (c *conn) lookFresh() {
+	word := c.state.Load()
+	if c.raw == nil || word&phaseMask != phaseIdle || word>>phaseBits > freshChanges || word == c.settled {
+		return
+	}
+	if change := byte(word >> phaseBits); change != c.fresh {
+		c.fresh = change
+		return
+	}
+	c.moveOn(word)
+}
+
+// moveOn lets another goroutine wait on, if the connection is still idle as word says.
+func (c *conn) moveOn(word uint64) bool {
+	if !c.interrupt(word, phaseMoving) {
+		return false
+	}
+	c.settled = word + movedBy<<phaseBits
+	return true
 }
 
 // interrupt ends a wait of the connection for its client, if it still does what word says; phase says what for.

@@ -254,6 +254,13 @@ func (s *Server) startSweep() bool {
 // sweepEvery is how often the connections are looked at, if no timeout asks for more.
 const sweepEvery = 200 * time.Millisecond
 
+// In a burst of new connections each has a stack that its first request has made larger. While there come new ones they are looked at so often,
+// and as many times more, to have them wait on small stacks soon, whose room the next ones then use.
+const (
+	freshEvery = 50 * time.Millisecond
+	freshFor   = 4
+)
+
 // sweep sees to everything that has to do with time, for all connections: so an exchange costs no timer, and a connection only says by one
 // store what it does now. One that is found as it was for as long as it may be is ended. One that has been carrying a request since the last
 // look is watched from then on, so that its client's going away is noticed.
@@ -264,14 +271,24 @@ func (s *Server) sweep(stop chan struct{}) {
 			every = max(min(every, d/4), time.Millisecond)
 		}
 	}
-	tick := time.NewTicker(every)
+	step := min(every, freshEvery)
+	tick := time.NewTicker(step)
 	defer tick.Stop()
 	var all []*conn
-	for {
+	number, fresh := s.number.Load(), 0
+	for n := 1; ; n++ {
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
+		}
+		fresh--
+		if now := s.number.Load(); now != number {
+			number, fresh = now, freshFor
+		}
+		full := n%int(every/step) == 0
+		if !full && fresh <= 0 {
+			continue
 		}
 		all = all[:0]
 		s.mu.Lock()
@@ -281,7 +298,11 @@ func (s *Server) sweep(stop chan struct{}) {
 		s.mu.Unlock()
 		now := time.Now()
 		for _, c := range all {
-			c.look(now)
+			if full {
+				c.look(now)
+			} else {
+				c.lookFresh()
+			}
 		}
 		clear(all)
 	}

@@ -95,6 +95,7 @@ func isToken(s string) bool {
 // Table holds the sessions. All methods are safe for concurrent use.
 type Table struct {
 	cfg     Config
+	field   string // the one that names sessions
 	keys    atomic.Pointer[Keys]
 	arr     map[string]Generation // by the cookie's value
 	salt    []byte                // of the hashes of application's keys; it is in the file
@@ -140,7 +141,10 @@ func Open(cfg Config) (*Table, error) {
 		cfg.Over = cfg.AppCookie
 	}
 	t := &Table{cfg: cfg, base: time.Now(), salt: make([]byte, saltSize), counts: map[Generation]*counter{}, arr: map[string]Generation{},
-		closing: make(chan struct{})}
+		closing: make(chan struct{}), field: "Cookie"}
+	if cfg.AppHeader != "" {
+		t.field = cfg.AppHeader
+	}
 	rand.Read(t.salt)
 	t.keys.Store(cfg.Keys)
 	for server, g := range cfg.ARR {

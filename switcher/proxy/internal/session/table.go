@@ -107,18 +107,17 @@ func (t *Table) Pick(h Head) Pick { return t.pick(h, nil) }
 
 // pick is Pick; m is what the connection remembers; nil: nothing.
 func (t *Table) pick(h Head, m *memory) (p Pick) {
-	if t.cfg.Cookie != "" {
-		p = t.pickSigned(h, m)
-	} else if key := t.ownKey(h); key != "" {
-		if p.s = m.same(t, key); p.s != nil {
-			p.id = p.s.id
-		} else {
-			p.id = t.hash(key)
-			p.s = t.find(p.id)
-			m.keep(t, key, p.s)
-		}
-		p.named = true
+	lines := h.Values(t.field)
+	if p.s = m.same(t, lines); p.s != nil {
+		return Pick{s: p.s, want: p.s.gen, id: p.s.id, named: t.cfg.Cookie == ""}
 	}
+	if t.cfg.Cookie != "" {
+		p = t.pickSigned(h)
+	} else if key := t.ownKey(h); key != "" {
+		p.id, p.named = t.hash(key), true
+		p.s = t.find(p.id)
+	}
+	m.keep(h.Values(t.field), p.s)
 	if p.s != nil {
 		p.want = p.s.gen
 	} else if p.want == (Generation{}) && len(t.arr) > 0 && (p.named || t.cfg.Cookie != "") {
@@ -129,15 +128,9 @@ func (t *Table) pick(h Head, m *memory) (p Pick) {
 	return p
 }
 
-func (t *Table) pickSigned(h Head, m *memory) (p Pick) {
+func (t *Table) pickSigned(h Head) (p Pick) {
 	Cookies(h, t.cfg.Cookie, func(v string) bool {
-		s := m.same(t, v)
-		if s == nil {
-			if s = t.seen(v); s != nil {
-				m.keep(t, v, s)
-			}
-		}
-		if s != nil {
+		if s := t.seen(v); s != nil {
 			p = Pick{s: s}
 			return false
 		}

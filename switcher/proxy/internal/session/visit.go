@@ -14,24 +14,24 @@ type Visit struct {
 	mem memory // outlives Close
 }
 
-// memory is what the last request on a connection has proved: a value that is the same again names the same session. So its signature, or its
-// hash, and its place in the table are looked for once.
+// memory is what the last request on a connection has proved. The next one, if it says the same, is of the same session: so the cookie is looked
+// for in its field, its signature proved, and the session found in the table, once.
 type memory struct {
-	value []byte
-	s     *Session
-	keys  *Keys // under which that holds
+	line []byte // the field that named the session, whole
+	s    *Session
+	keys *Keys // under which that holds; nil: it needs none
 }
 
-// maxMemory bounds the values that are kept, of each connection.
-const maxMemory = 256
+// maxMemory bounds the fields that are kept, of each connection.
+const maxMemory = 1 << 10
 
-// same returns the session that value names, as far as it has been proved; nil: that is to be found out. It is used now.
-func (m *memory) same(t *Table, value string) *Session {
-	if m == nil {
+// same returns the session of a request that has these fields, as far as it has been proved; nil: that is to be found out. It is used now.
+func (m *memory) same(t *Table, lines []string) *Session {
+	if m == nil || m.s == nil || len(lines) != 1 || string(m.line) != lines[0] {
 		return nil
 	}
 	s := m.s
-	if s == nil || string(m.value) != value || s.t != t || m.keys != t.keys.Load() || s.Ended() {
+	if s.t != t || m.keys != t.keys.Load() || s.Ended() {
 		return nil
 	}
 	now := t.now()
@@ -42,16 +42,16 @@ func (m *memory) same(t *Table, value string) *Session {
 	return s
 }
 
-// keep notes that value names s; nil: nothing is known of it.
-func (m *memory) keep(t *Table, value string, s *Session) {
+// keep notes that a request with these fields is of s; nil: nothing is known of it.
+func (m *memory) keep(lines []string, s *Session) {
 	if m == nil {
 		return
 	}
 	m.s, m.keys = nil, nil
-	if s == nil || len(value) > maxMemory {
+	if s == nil || len(lines) != 1 || len(lines[0]) > maxMemory {
 		return
 	}
-	m.value, m.s = append(m.value[:0], value...), s
+	m.line, m.s = append(m.line[:0], lines[0]...), s
 	if p := s.proof.Load(); p != nil {
 		m.keys = p.keys
 	}
