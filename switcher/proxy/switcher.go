@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/internal/multi"
@@ -333,16 +334,19 @@ func (s *Switcher) publish(parts ...route.Part[*h1.Pool]) {
 	s.prober.Load().look()
 }
 
+// sweepAfter lets the answer to an order go before what follows from it: on a machine of few cores they would meet.
+const sweepAfter = 2 * time.Millisecond
+
 // sweep does closeIdle behind the caller's back and then gives up the lock, which the caller holds: there may be hundreds of connections, and
 // whoever switches is not to wait for them.
 func (s *Switcher) sweep() {
 	done := make(chan struct{})
 	s.swept.Store(&done)
-	go func() {
+	time.AfterFunc(sweepAfter, func() {
 		defer s.unlock()
 		defer close(done)
 		s.closeIdle()
-	}()
+	})
 }
 
 // waitSwept waits until the last sweep is over.
