@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -55,7 +56,9 @@ func TestLoopbackConnects(t *testing.T) {
 			_, err = c.Read(make([]byte, 1))
 			assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
 			require.NoError(t, c.SetReadDeadline(time.Time{}))
-			require.NotNil(t, rawConn(c))
+			if runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" { // see raw_linux.go
+				require.NotNil(t, rawConn(c))
+			}
 			assert.Equal(t, quiet, look(c))
 			assert.True(t, isTCP(c))
 

@@ -169,19 +169,19 @@ func TestSessionsInUseDoNotEnd(t *testing.T) {
 	for i := range 8 {
 		all.Go(func() {
 			h := with("SID=" + string(rune('a'+i)))
-			var v session.Visit
 			for n := 0; time.Now().Before(until); n++ {
-				v.Open(tab, h)
-				v.Enter(blue)
-				v.Answered(http.Header{})
+				pause := time.Duration(30+n/100%20) * time.Millisecond // about as long as may be
+				s, _ := tab.Begin(tab.Pick(h), blue)
 				if n%100 == 0 {
-					time.Sleep(time.Duration(30+n/100%20) * time.Millisecond) // about as long as may be
+					time.Sleep(pause)
 				}
-				v.Leave()
+				if !assert.False(t, s.Ended(), "a request of it is under way") {
+					return
+				}
+				s.Leave()
 				if n%100 == 50 {
-					time.Sleep(time.Duration(30+n/100%20) * time.Millisecond)
+					time.Sleep(pause)
 				}
-				v.Close()
 			}
 		})
 	}
