@@ -17,6 +17,7 @@ import (
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/internal/multi"
 	"github.com/abswap/abswap/internal/retry"
+	"github.com/abswap/abswap/switcher/proxy/internal/slots"
 )
 
 // ClientConfig says where a proxy's control plane is.
@@ -116,7 +117,7 @@ func (c *Client) Active(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return activeOf(st.Weights)
+	return slots.Active(st.Weights)
 }
 
 // Weights returns the parts of the slots that take new work.
@@ -392,21 +393,4 @@ func describe(ctx context.Context, sl abswap.Slot) (wireSlot, error) {
 	}
 	w.Told, w.Address, w.Release, w.Started, w.Running = true, st.Address, st.Release, st.Started.Round(0), st.Running
 	return w, nil
-}
-
-// activeOf returns the slot with the largest part, and whether it is the only one.
-func activeOf(weights map[string]int) (string, error) {
-	name, most := "", 0
-	for n, part := range weights {
-		if part > most || part == most && n < name {
-			name, most = n, part
-		}
-	}
-	switch len(weights) {
-	case 0:
-		return "", abswap.ErrNoActive
-	case 1:
-		return name, nil
-	}
-	return name, abswap.ErrMixed
 }

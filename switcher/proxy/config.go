@@ -8,12 +8,12 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/abswap/abswap/internal/multi"
+	"github.com/abswap/abswap/switcher/proxy/internal/slots"
 )
 
 // Config says what is behind the front door. Only Slots is required. No time limit here ends a request that is being answered, a quiet
@@ -118,42 +118,14 @@ const (
 
 // check returns all mistakes of c at once.
 func (c Config) check() error {
-	var errs []error
+	errs := slots.CheckConfig(c.Slots, c.Active)
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if len(c.Slots) == 0 {
-		bad("Config.Slots is empty: name at least one slot")
-	}
-	at := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(c.Slots)) {
-		addr := c.Slots[name]
-		if name == "" {
-			bad("Config.Slots: a slot has an empty name")
-		}
-		if addr == "" {
-			continue
-		}
-		if err := checkAddress(addr); err != nil {
-			bad("Config.Slots: slot %q: %w", name, err)
-			continue
-		}
-		if other, ok := at[addr]; ok {
-			bad("Config.Slots: slots %q and %q have the same address %q", other, name, addr)
-		}
-		at[addr] = name
-	}
 	for _, name := range slices.Sorted(maps.Keys(c.Protocols)) {
 		if _, ok := c.Slots[name]; !ok {
 			bad("Config.Protocols: %q is not one of the slots", name)
 		}
 		if p := c.Protocols[name]; p != HTTP1 && p != H2C {
 			bad("Config.Protocols: slot %q: %d is no protocol: HTTP1 and H2C are", name, p)
-		}
-	}
-	if c.Active != "" {
-		if addr, ok := c.Slots[c.Active]; !ok {
-			bad("Config.Active: %q is not one of the slots", c.Active)
-		} else if addr == "" {
-			bad("Config.Active: slot %q has no address in Config.Slots: leave Active empty and call Activate", c.Active)
 		}
 	}
 	if c.StateFile != "" {
@@ -187,21 +159,6 @@ func (c Config) check() error {
 	c.checkLimits(bad)
 	c.Health.check(bad)
 	return multi.Join(errs...)
-}
-
-// checkAddress accepts host:port with a host and a port from 1 to 65535.
-func checkAddress(addr string) error {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("address %q is not host:port: %w", addr, err)
-	}
-	if host == "" {
-		return fmt.Errorf("address %q has no host", addr)
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-		return fmt.Errorf("address %q: port %q is not within 1 to 65535", addr, port)
-	}
-	return nil
 }
 
 // isToken reports whether s can be the name of a header field.

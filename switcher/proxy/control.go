@@ -223,6 +223,14 @@ func viewOf(revision uint64) (*view, error) {
 	return &view{revision: revision}, nil
 }
 
+// order reads the order of x, and what it rests on: revision is in out.
+func (x call) order(out any, revision *uint64) (*view, error) {
+	if err := x.into(out); err != nil {
+		return nil, err
+	}
+	return viewOf(*revision)
+}
+
 func (c *control) activate(x call) (any, error) {
 	var o activateOrder
 	if err := x.into(&o); err != nil {
@@ -261,10 +269,7 @@ func (c *control) set(ctx context.Context, what string, revision uint64, hold st
 
 func (c *control) seal(x call) (any, error) {
 	var o sealOrder
-	if err := x.into(&o); err != nil {
-		return nil, err
-	}
-	v, err := viewOf(o.Revision)
+	v, err := x.order(&o, &o.Revision)
 	if err != nil {
 		return nil, err
 	}
@@ -276,10 +281,7 @@ func (c *control) seal(x call) (any, error) {
 
 func (c *control) force(x call) (any, error) {
 	var o forceOrder
-	if err := x.into(&o); err != nil {
-		return nil, err
-	}
-	v, err := viewOf(o.Revision)
+	v, err := x.order(&o, &o.Revision)
 	if err != nil {
 		return nil, err
 	}
@@ -295,10 +297,7 @@ func (c *control) force(x call) (any, error) {
 
 func (c *control) end(x call) (any, error) {
 	var o endOrder
-	if err := x.into(&o); err != nil {
-		return nil, err
-	}
-	v, err := viewOf(o.Revision)
+	v, err := x.order(&o, &o.Revision)
 	if err != nil {
 		return nil, err
 	}

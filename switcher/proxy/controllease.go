@@ -77,10 +77,7 @@ func (l *leases) end(s *Switcher, id string) {
 
 func (c *control) hold(x call) (any, error) {
 	var o holdOrder
-	if err := x.into(&o); err != nil {
-		return nil, err
-	}
-	v, err := viewOf(o.Revision)
+	v, err := x.order(&o, &o.Revision)
 	if err != nil {
 		return nil, err
 	}

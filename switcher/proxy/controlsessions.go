@@ -43,10 +43,7 @@ func (c *control) sessions(x call) (any, error) {
 
 func (c *control) preview(x call) (any, error) {
 	var o previewOrder
-	if err := x.into(&o); err != nil {
-		return nil, err
-	}
-	v, err := viewOf(o.Revision)
+	v, err := x.order(&o, &o.Revision)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ import (
 // and its connections with it. Only where the file lies on a disk whose locks may not bind (a network share), and the earlier proxy was not
 // closed, the evidence is unknown until the slot's application was started anew.
 func (s *Switcher) InFlight(ctx context.Context, sl abswap.Slot) (abswap.Load, error) {
-	if err := s.has(ctx, sl); err != nil {
+	if err := s.slots.Has(ctx, sl); err != nil {
 		return abswap.Load{}, err
 	}
 	c := s.table.Count(sl.Name())
@@ -34,7 +34,7 @@ func (s *Switcher) InFlight(ctx context.Context, sl abswap.Slot) (abswap.Load, e
 // WaitIdle returns nil as soon as nothing is in flight in sl, and, if nothing leads there, no connection to it is left. It is told of it by the
 // last request to leave.
 func (s *Switcher) WaitIdle(ctx context.Context, sl abswap.Slot) error {
-	if err := s.has(ctx, sl); err != nil {
+	if err := s.slots.Has(ctx, sl); err != nil {
 		return err
 	}
 	if err := s.table.WaitIdle(ctx, sl.Name()); err != nil {
@@ -45,7 +45,7 @@ func (s *Switcher) WaitIdle(ctx context.Context, sl abswap.Slot) error {
 
 // List returns at most limit of the pieces of work in sl, oldest first.
 func (s *Switcher) List(ctx context.Context, sl abswap.Slot, limit int) ([]abswap.Work, error) {
-	if err := s.has(ctx, sl); err != nil {
+	if err := s.slots.Has(ctx, sl); err != nil {
 		return nil, err
 	}
 	all := s.table.List(sl.Name())
@@ -76,14 +76,14 @@ func (s *Switcher) Force(ctx context.Context, sl abswap.Slot, how abswap.Force) 
 
 // force is Force, if the view of the caller is still the state in force.
 func (s *Switcher) force(ctx context.Context, at *view, sl abswap.Slot, how abswap.Force) error {
-	if err := s.has(ctx, sl); err != nil {
+	if err := s.slots.Has(ctx, sl); err != nil {
 		return err
 	}
 	if at != nil {
 		if err := s.lock(ctx, "force"); err != nil {
 			return err
 		}
-		defer s.unlock()
+		defer s.turn.Give()
 		if err := at.check(s); err != nil {
 			return err
 		}

@@ -156,9 +156,9 @@ func (s *Switcher) ActivateLeavingLock(ctx context.Context, slot string) error {
 	if err := s.store.save(next, s.known.Load()); err != nil {
 		return err
 	}
-	s.unlock()
+	s.turn.Give()
 	return nil
 }
 
 // Unlock takes the lock from whoever has left it.
-func (s *Switcher) Unlock() { s.unlock() }
+func (s *Switcher) Unlock() { s.turn.Give() }

@@ -83,7 +83,7 @@ func (s *Switcher) hold(ctx context.Context, at *view, o abswap.HoldOptions) (*h
 	if err := s.lock(ctx, "hold"); err != nil {
 		return nil, err
 	}
-	defer s.unlock()
+	defer s.turn.Give()
 	if err := at.check(s); err != nil {
 		return nil, err
 	}

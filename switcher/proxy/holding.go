@@ -10,6 +10,7 @@ import (
 
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/internal/multi"
+	"github.com/abswap/abswap/switcher/proxy/internal/slots"
 )
 
 // Front is a proxy that stands in front of another switcher: a *Switcher in this process, or a *Client of one in another process.
@@ -98,9 +99,9 @@ type Holding struct {
 	cfg    HoldingConfig
 	slots  map[string]abswap.Slot // by name
 	counts abswap.Drainer
-	turn   chan struct{} // held by the one who moves something
-	moving atomic.Bool   // that one has seen for whom the front counts
-	extra  any           // what Unwrap leads to; nil: nothing
+	turn   slots.Turn  // of the one who moves something
+	moving atomic.Bool // that one has seen for whom the front counts
+	extra  any         // what Unwrap leads to; nil: nothing
 
 	mu    sync.Mutex
 	own   *ownHold // the one that Hold has given; nil: none
@@ -140,18 +141,18 @@ func NewHolding(cfg HoldingConfig) (*Holding, error) {
 	if len(cfg.Slots) == 0 {
 		bad("HoldingConfig.Slots is empty: name all slots of the switcher behind the proxy")
 	}
-	slots := map[string]abswap.Slot{}
+	byName := map[string]abswap.Slot{}
 	for i, s := range cfg.Slots {
 		switch {
 		case s == nil || s.Name() == "":
 			bad("HoldingConfig.Slots: number %d is nil or has no name", i)
-		case slots[s.Name()] != nil:
+		case byName[s.Name()] != nil:
 			bad("HoldingConfig.Slots: slot %q is named twice", s.Name())
 		default:
-			slots[s.Name()] = s
+			byName[s.Name()] = s
 		}
 	}
-	if err := checkAddress(cfg.Address); err != nil {
+	if err := slots.CheckAddress(cfg.Address); err != nil {
 		bad("HoldingConfig.Address: %w", err)
 	}
 	o := cfg.Hold
@@ -177,7 +178,7 @@ func NewHolding(cfg HoldingConfig) (*Holding, error) {
 	if cfg.Drainer == nil {
 		cfg.Drainer, _ = abswap.As[abswap.Drainer](cfg.Inner)
 	}
-	h := &Holding{cfg: cfg, slots: slots, turn: make(chan struct{}, 1)}
+	h := &Holding{cfg: cfg, slots: byName, turn: slots.NewTurn()}
 	h.counts = frontCounts{h}
 	if cfg.Drainer != nil {
 		h.counts = abswap.Both(h.counts, cfg.Drainer)
@@ -200,10 +201,10 @@ func (h *Holding) Active(ctx context.Context) (string, error) {
 	if !errors.Is(err, abswap.ErrNoActive) && !errors.Is(err, abswap.ErrMixed) {
 		return name, err
 	}
-	if err := h.lock(ctx); err != nil {
+	if err := h.turn.Take(ctx); err != nil {
 		return "", err
 	}
-	defer h.unlock()
+	defer h.turn.Give()
 	return h.cfg.Inner.Active(ctx)
 }
 
@@ -254,10 +255,10 @@ func (h *Holding) has(s abswap.Slot) error {
 
 // under moves the inner switcher by move while requests wait. to is the slot that is active then; nil: the inner switcher is asked.
 func (h *Holding) under(ctx context.Context, to abswap.Slot, move func(context.Context) error) error {
-	if err := h.lock(ctx); err != nil {
+	if err := h.turn.Take(ctx); err != nil {
 		return err
 	}
-	defer h.unlock()
+	defer h.turn.Give()
 	if err := h.compare(ctx); err != nil {
 		return fmt.Errorf("nothing changed: %w", err)
 	}
@@ -300,17 +301,6 @@ func (h *Holding) under(ctx context.Context, to abswap.Slot, move func(context.C
 	}
 	return seen.Err
 }
-
-func (h *Holding) lock(ctx context.Context) error {
-	select {
-	case h.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (h *Holding) unlock() { <-h.turn }
 
 // hold takes a hold, or makes use of the one that a caller has asked for. It lasts until ends, if it is not lost.
 func (h *Holding) hold(ctx context.Context, now time.Time) (release func(), passes bool, ends time.Time, err error) {
@@ -361,10 +351,10 @@ func (h *Holding) land(ctx context.Context, to abswap.Slot, moved error, lost fu
 // nothing behind it. Call it before the front serves, and after somebody else has moved the inner switcher. The error is that of Active, or
 // the proxy's.
 func (h *Holding) Follow(ctx context.Context) error {
-	if err := h.lock(ctx); err != nil {
+	if err := h.turn.Take(ctx); err != nil {
 		return err
 	}
-	defer h.unlock()
+	defer h.turn.Give()
 	name, err := h.cfg.Inner.Active(ctx)
 	if err != nil {
 		return fmt.Errorf("proxy: holding: follow: who is active: %w", err)

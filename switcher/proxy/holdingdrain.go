@@ -133,11 +133,11 @@ func (c frontCounts) InFlight(ctx context.Context, s abswap.Slot) (abswap.Load, 
 		return l, err
 	}
 	if l.Total() == 0 && !was.wrong && !h.moving.Load() { // a zero is relied on
-		if err := h.lock(ctx); err != nil {
+		if err := h.turn.Take(ctx); err != nil {
 			return l, err
 		}
 		err := h.compare(ctx)
-		h.unlock()
+		h.turn.Give()
 		if err != nil {
 			return l, err
 		}

@@ -236,14 +236,14 @@ func (s *Switcher) End(ctx context.Context, sl abswap.Slot, how abswap.Force, id
 
 // end is End, if the view of the caller is still the state in force.
 func (s *Switcher) end(ctx context.Context, at *view, sl abswap.Slot, how abswap.Force, ids ...uint64) error {
-	if err := s.has(ctx, sl); err != nil {
+	if err := s.slots.Has(ctx, sl); err != nil {
 		return err
 	}
 	if at != nil {
 		if err := s.lock(ctx, "end"); err != nil {
 			return err
 		}
-		defer s.unlock()
+		defer s.turn.Give()
 		if err := at.check(s); err != nil {
 			return err
 		}

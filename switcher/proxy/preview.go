@@ -37,7 +37,7 @@ func (s *Switcher) Preview(ctx context.Context, sl abswap.Slot, rules ...abswap.
 }
 
 func (s *Switcher) preview(ctx context.Context, at *view, sl abswap.Slot, rules ...abswap.PreviewRule) error {
-	if err := s.has(ctx, sl); err != nil {
+	if err := s.slots.Has(ctx, sl); err != nil {
 		return err
 	}
 	if err := checkPreview(rules); err != nil {
@@ -46,7 +46,7 @@ func (s *Switcher) preview(ctx context.Context, at *view, sl abswap.Slot, rules 
 	if err := s.lock(ctx, "preview"); err != nil {
 		return err
 	}
-	defer s.unlock()
+	defer s.turn.Give()
 	if err := at.check(s); err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (s *Switcher) preview(ctx context.Context, at *view, sl abswap.Slot, rules 
 	}
 	next := s.next(parts, "")
 	if gen == nil && len(rules) > 0 {
-		k, err := s.keyOf(ctx, sl)
+		k, err := s.slots.Key(ctx, sl)
 		if err != nil {
 			return fmt.Errorf("proxy: preview: nothing changed: %w", err)
 		}
@@ -103,7 +103,7 @@ func (st *state) place(k route.Key) {
 	st.Slots = slices.Insert(st.Slots, i, x)
 }
 
-// unpreview forgets the rules of the slot; the one who calls it holds busy.
+// unpreview forgets the rules of the slot; the one who calls it has the turn.
 func (s *Switcher) unpreview(name string) {
 	if _, ok := s.previews[name]; ok {
 		delete(s.previews, name)

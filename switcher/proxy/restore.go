@@ -23,7 +23,7 @@ type view struct {
 	made     uint64 // the revision that the order has made
 }
 
-// check returns ErrStale if the view is not the state in force. It is called by the one who holds busy.
+// check returns ErrStale if the view is not the state in force. It is called by the one who has the turn.
 func (v *view) check(s *Switcher) error {
 	if v == nil {
 		return nil
@@ -156,8 +156,8 @@ func (d doubt) about(k route.Key) bool { return d.slots[k.Slot] && !k.Started.Af
 
 // closeStore lets the state file go, once.
 func (s *Switcher) closeStore() error {
-	s.busy <- struct{}{}
-	defer s.unlock()
+	s.turn.TakeAnyway()
+	defer s.turn.Give()
 	err := s.store.close(s.known.Load())
 	s.store = store{}
 	return err

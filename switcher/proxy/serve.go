@@ -70,12 +70,12 @@ func (s *Switcher) Close() error {
 	}
 	s.closed.Store(true)
 	s.prober.Load().close()
-	s.busy <- struct{}{}
+	s.turn.TakeAnyway()
 	s.table.Empty() // nobody can enter any more
 	s.steer(nil)
 	s.closeIdle()
 	s.endHold()
-	s.unlock()
+	s.turn.Give()
 	for name := range s.cfg.Slots {
 		s.table.Order(name, route.Cut)
 	}

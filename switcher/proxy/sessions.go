@@ -174,7 +174,7 @@ func (s *Switcher) RotateSessionKeys() error {
 // for one SessionConfig.Idle: then all sessions that the disk lacks have been used again, or have ended. A sealed slot has none. Without
 // Config.Sessions the error is errors.ErrUnsupported.
 func (s *Switcher) Sessions(ctx context.Context, sl abswap.Slot) (abswap.Load, error) {
-	if err := s.has(ctx, sl); err != nil {
+	if err := s.slots.Has(ctx, sl); err != nil {
 		return abswap.Load{}, err
 	}
 	if s.sessions == nil {

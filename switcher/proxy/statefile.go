@@ -19,6 +19,7 @@ import (
 	"github.com/abswap/abswap/internal/filelock"
 	"github.com/abswap/abswap/internal/multi"
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
+	"github.com/abswap/abswap/switcher/proxy/internal/slots"
 )
 
 // stateVersion is the form of the state file that this code writes, and the youngest that it reads.
@@ -129,7 +130,7 @@ func (st state) check() error {
 			errs = append(errs, fmt.Errorf("slot %q cannot have a part of %d", s.Name, s.Part))
 		}
 		if s.Address != "" {
-			if err := checkAddress(s.Address); err != nil {
+			if err := slots.CheckAddress(s.Address); err != nil {
 				errs = append(errs, fmt.Errorf("slot %q: %w", s.Name, err))
 			}
 		}

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 	"github.com/abswap/abswap/switcher/proxy/internal/h2c"
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
 	"github.com/abswap/abswap/switcher/proxy/internal/session"
+	"github.com/abswap/abswap/switcher/proxy/internal/slots"
 )
 
 // Switcher is the embedded proxy. It is an http.Handler, or a server of its own by Serve.
@@ -22,11 +22,12 @@ type Switcher struct {
 	table    *route.Table[*h1.Pool]
 	guide    atomic.Pointer[guide]           // nil: requests have no wishes
 	sessions *session.Table                  // nil: none are kept
-	previews map[string][]abswap.PreviewRule // by slot; changed by the one who holds busy
-	busy     chan struct{}                   // held by the one who changes the table; a channel, since waiting for it ends with a context
+	previews map[string][]abswap.PreviewRule // by slot; changed by the one who has the turn
+	turn     slots.Turn                      // of the one who changes the table
+	slots    slots.Set
 	store    store
 	swept    atomic.Pointer[chan struct{}] // closed when the last sweep is over; nil: there was none
-	known    atomic.Pointer[state]         // what was put in force last; changed by the one who holds busy
+	known    atomic.Pointer[state]         // what was put in force last; changed by the one who has the turn
 	doubt    doubt
 	first    bool // there was no state file
 	holds    holds
@@ -78,7 +79,8 @@ func newAt(cfg Config, d disk, at *Sites, shared *h1.Shared) (*Switcher, error) 
 	for name := range cfg.Slots {
 		names = append(names, name)
 	}
-	s := &Switcher{cfg: cfg, table: route.New[*h1.Pool](names...), busy: make(chan struct{}, 1), sites: at}
+	s := &Switcher{cfg: cfg, slots: slots.Set{Room: "proxy", Addrs: cfg.Slots}, table: route.New[*h1.Pool](names...),
+		turn: slots.NewTurn(), sites: at}
 	pools := h1.PoolConfig{Dial: cfg.Dial, DialTimeout: cfg.DialTimeout, ReuseBefore: cfg.ReuseBefore, MarkAs: cfg.ReleaseHeader, CloseStatus: cfg.CloseStatus}
 	if at != nil {
 		s.door = at.door
@@ -111,7 +113,7 @@ func (s *Switcher) Active(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return activeOf(w)
+	return slots.Active(w)
 }
 
 // Weights returns the parts of the slots that take new work. After Close the error is http.ErrServerClosed.
@@ -151,16 +153,7 @@ func (s *Switcher) set(ctx context.Context, what string, at *view, w ...abswap.W
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := abswap.CheckWeights(w); err != nil {
-		return fmt.Errorf("proxy: %s: %w", what, err)
-	}
-	var errs []error
-	for _, x := range w {
-		if !s.table.Has(x.Slot.Name()) {
-			errs = append(errs, unknownSlot(x.Slot))
-		}
-	}
-	if err := multi.Join(errs...); err != nil {
+	if err := s.slots.CheckWeights(w); err != nil {
 		return fmt.Errorf("proxy: %s: %w", what, err)
 	}
 	if err := s.lock(ctx, what); err != nil {
@@ -171,7 +164,7 @@ func (s *Switcher) set(ctx context.Context, what string, at *view, w ...abswap.W
 		if done {
 			s.sweep()
 		} else {
-			s.unlock()
+			s.turn.Give()
 		}
 	}()
 
@@ -179,12 +172,13 @@ func (s *Switcher) set(ctx context.Context, what string, at *view, w ...abswap.W
 	if err := at.check(s); err != nil {
 		return err
 	}
+	var errs []error
 	parts := map[string]placed{}
 	for _, x := range w {
 		if x.Part == 0 {
 			continue
 		}
-		k, err := s.keyOf(ctx, x.Slot)
+		k, err := s.slots.Key(ctx, x.Slot)
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -225,13 +219,13 @@ func (s *Switcher) set(ctx context.Context, what string, at *view, w ...abswap.W
 func (s *Switcher) Seal(ctx context.Context, sl abswap.Slot) error { return s.seal(ctx, nil, sl) }
 
 func (s *Switcher) seal(ctx context.Context, at *view, sl abswap.Slot) error {
-	if err := s.has(ctx, sl); err != nil {
+	if err := s.slots.Has(ctx, sl); err != nil {
 		return err
 	}
 	if err := s.lock(ctx, "seal"); err != nil {
 		return err
 	}
-	defer s.unlock()
+	defer s.turn.Give()
 	if err := at.check(s); err != nil {
 		return err
 	}
@@ -260,46 +254,11 @@ func (s *Switcher) Check(ctx context.Context, r abswap.CheckRequest) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var errs []error
-	for _, sl := range r.Slots {
-		switch {
-		case sl == nil:
-			errs = append(errs, errors.New("proxy: a slot is nil"))
-		case !s.table.Has(sl.Name()):
-			errs = append(errs, unknownSlot(sl))
-		case s.cfg.Slots[sl.Name()] == "":
-			if _, ok := abswap.As[abswap.InspectingSlot](sl); !ok {
-				errs = append(errs, fmt.Errorf("proxy: slot %q has no address in Config.Slots, and %T cannot tell one", sl.Name(), sl))
-			}
-		}
-	}
-	errs = append(errs, s.checkSwap(r)...)
+	errs := append(s.slots.Check(r.Slots), s.checkSwap(r)...)
 	if (r.Drain.AtDeadline == abswap.HandOver || r.Drain.AtDeadline == abswap.CutOff) && len(r.Drain.Classes) == 0 {
 		errs = append(errs, abswap.Warnf("proxy: a hand-over reaches clients whose answer has not begun; websockets and running streams are not told, unless DrainOptions.Classes says so"))
 	}
 	return multi.Join(errs...)
-}
-
-// keyOf tells which generation of the slot is meant now.
-func (s *Switcher) keyOf(ctx context.Context, sl abswap.Slot) (route.Key, error) {
-	k := route.Key{Slot: sl.Name(), Address: s.cfg.Slots[sl.Name()]}
-	if in, ok := abswap.As[abswap.InspectingSlot](sl); ok {
-		st, err := in.Inspect(ctx)
-		if err != nil {
-			return k, fmt.Errorf("slot %q cannot be inspected: %w", k.Slot, err)
-		}
-		k.Release, k.Started = st.Release, st.Started.Round(0)
-		if st.Address != "" {
-			k.Address = st.Address
-		}
-	}
-	if k.Address == "" {
-		return k, fmt.Errorf("slot %q has no address: name one in Config.Slots, or let its Inspect tell it", k.Slot)
-	}
-	if err := checkAddress(k.Address); err != nil {
-		return k, fmt.Errorf("slot %q: %w", k.Slot, err)
-	}
-	return k, nil
 }
 
 func (s *Switcher) generation(k route.Key) *generation {
@@ -343,7 +302,7 @@ func (s *Switcher) sweep() {
 	done := make(chan struct{})
 	s.swept.Store(&done)
 	time.AfterFunc(sweepAfter, func() {
-		defer s.unlock()
+		defer s.turn.Give()
 		defer close(done)
 		s.closeIdle()
 	})
@@ -372,38 +331,12 @@ func (s *Switcher) closeIdle() {
 
 // lock waits until nobody else changes the table.
 func (s *Switcher) lock(ctx context.Context, what string) error {
-	select {
-	case s.busy <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := ctx.Err(); err != nil {
-		s.unlock()
+	if err := s.turn.Take(ctx); err != nil {
 		return err
 	}
 	if s.closed.Load() {
-		s.unlock()
+		s.turn.Give()
 		return fmt.Errorf("proxy: %s: %w", what, http.ErrServerClosed)
 	}
 	return nil
-}
-
-func (s *Switcher) unlock() { <-s.busy }
-
-// has returns an error if the context has ended or there is no such slot.
-func (s *Switcher) has(ctx context.Context, sl abswap.Slot) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if sl == nil {
-		return errors.New("proxy: the slot is nil")
-	}
-	if !s.table.Has(sl.Name()) {
-		return unknownSlot(sl)
-	}
-	return nil
-}
-
-func unknownSlot(sl abswap.Slot) error {
-	return fmt.Errorf("proxy: slot %q is not in Config.Slots: %w", sl.Name(), abswap.ErrUnknownSlot)
 }

@@ -16,7 +16,7 @@ import (
 // sealed, zero stays zero. A connection that picked sl just before that and is about to pick another slot may be counted for an instant; it
 // never reaches sl.
 func (s *Switcher) InFlight(ctx context.Context, sl abswap.Slot) (abswap.Load, error) {
-	if err := s.has(ctx, sl); err != nil {
+	if err := s.slots.Has(ctx, sl); err != nil {
 		return abswap.Load{}, err
 	}
 	return abswap.Load{Upgraded: s.table.Count(sl.Name()).Total(), Evidence: abswap.EvidenceExact, Source: "tcp counters"}, nil
@@ -24,7 +24,7 @@ func (s *Switcher) InFlight(ctx context.Context, sl abswap.Slot) (abswap.Load, e
 
 // WaitIdle returns nil as soon as no connection is in sl. It is told of it by the last one to leave.
 func (s *Switcher) WaitIdle(ctx context.Context, sl abswap.Slot) error {
-	if err := s.has(ctx, sl); err != nil {
+	if err := s.slots.Has(ctx, sl); err != nil {
 		return err
 	}
 	return s.table.WaitIdle(ctx, sl.Name())
@@ -32,7 +32,7 @@ func (s *Switcher) WaitIdle(ctx context.Context, sl abswap.Slot) error {
 
 // List returns at most limit of the connections in sl, oldest first, with what was carried from and to the client.
 func (s *Switcher) List(ctx context.Context, sl abswap.Slot, limit int) ([]abswap.Work, error) {
-	if err := s.has(ctx, sl); err != nil {
+	if err := s.slots.Has(ctx, sl); err != nil {
 		return nil, err
 	}
 	all := s.table.List(sl.Name())
@@ -49,7 +49,7 @@ func (s *Switcher) List(ctx context.Context, sl abswap.Slot, limit int) ([]abswa
 // it now are. Otherwise the order holds for what is still on its way in, too, until the slot goes live again. ForceHandOver is
 // errors.ErrUnsupported: nothing in TCP asks a client to go elsewhere.
 func (s *Switcher) Force(ctx context.Context, sl abswap.Slot, how abswap.Force) error {
-	if err := s.has(ctx, sl); err != nil {
+	if err := s.slots.Has(ctx, sl); err != nil {
 		return err
 	}
 	switch how {

@@ -64,9 +64,9 @@ func (s *Switcher) Shutdown(ctx context.Context) error {
 // net.ErrClosed. A second call does nothing.
 func (s *Switcher) Close() error {
 	s.doors.close(true)
-	s.busy <- struct{}{}
+	s.turn.TakeAnyway()
 	s.table.Set() // nothing can enter any more
-	s.unlock()
+	s.turn.Give()
 	for name := range s.cfg.Slots {
 		s.table.Order(name, route.Cut)
 	}

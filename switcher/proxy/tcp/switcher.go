@@ -12,13 +12,15 @@ import (
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/internal/multi"
 	"github.com/abswap/abswap/switcher/proxy/internal/route"
+	"github.com/abswap/abswap/switcher/proxy/internal/slots"
 )
 
 // Switcher carries TCP connections to the slot that takes new ones.
 type Switcher struct {
 	cfg   Config
 	table *route.Table[target]
-	busy  chan struct{} // held by the one who changes the table; a channel, since waiting for it ends with a context
+	turn  slots.Turn // of the one who changes the table
+	slots slots.Set
 	doors acceptor
 	flow  flowKit
 	stats struct{ carried, failed, refused, redialled, cut atomic.Int64 }
@@ -45,7 +47,8 @@ func New(cfg Config) (*Switcher, error) {
 		return nil, fmt.Errorf("tcp: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	s := &Switcher{cfg: cfg, table: route.New[target](slices.Collect(maps.Keys(cfg.Slots))...), busy: make(chan struct{}, 1)}
+	s := &Switcher{cfg: cfg, slots: slots.Set{Room: "tcp", Addrs: cfg.Slots}, table: route.New[target](slices.Collect(maps.Keys(cfg.Slots))...),
+		turn: slots.NewTurn()}
 	if cfg.Active != "" {
 		s.table.Set(route.Part[target]{Gen: s.generation(route.Key{Slot: cfg.Active, Address: cfg.Slots[cfg.Active]}), Part: 100})
 	}
@@ -59,19 +62,11 @@ func (s *Switcher) Active(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	best := ""
-	for _, name := range slices.Sorted(maps.Keys(w)) {
-		if best == "" || w[name] > w[best] {
-			best = name
-		}
+	name, err := slots.Active(w)
+	if err != nil {
+		return name, fmt.Errorf("tcp: %v: %w", w, err)
 	}
-	switch len(w) {
-	case 0:
-		return "", fmt.Errorf("tcp: %w", abswap.ErrNoActive)
-	case 1:
-		return best, nil
-	}
-	return best, fmt.Errorf("tcp: %v: %w", w, abswap.ErrMixed)
+	return name, nil
 }
 
 // Weights returns the parts of the slots that take new connections. After Close the error is net.ErrClosed.
@@ -107,30 +102,22 @@ func (s *Switcher) set(ctx context.Context, what string, w ...abswap.Weight) err
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := abswap.CheckWeights(w); err != nil {
-		return fmt.Errorf("tcp: %s: %w", what, err)
-	}
-	var errs []error
-	for _, x := range w {
-		if !s.table.Has(x.Slot.Name()) {
-			errs = append(errs, unknownSlot(x.Slot))
-		}
-	}
-	if err := multi.Join(errs...); err != nil {
+	if err := s.slots.CheckWeights(w); err != nil {
 		return fmt.Errorf("tcp: %s: %w", what, err)
 	}
 	if err := s.lock(ctx, what); err != nil {
 		return err
 	}
-	defer s.unlock()
+	defer s.turn.Give()
 
 	// First all that can go wrong, then the one step that cannot.
+	var errs []error
 	keys := map[string]route.Key{}
 	for _, x := range w {
 		if x.Part == 0 {
 			continue
 		}
-		k, err := s.keyOf(ctx, x.Slot)
+		k, err := s.slots.Key(ctx, x.Slot)
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -155,13 +142,13 @@ func (s *Switcher) set(ctx context.Context, what string, w ...abswap.Weight) err
 // Seal makes sure that nothing leads to sl; the parts of the others are scaled up in their ratio. From its return on the counts of sl only
 // fall. An error means that nothing has changed.
 func (s *Switcher) Seal(ctx context.Context, sl abswap.Slot) error {
-	if err := s.has(ctx, sl); err != nil {
+	if err := s.slots.Has(ctx, sl); err != nil {
 		return err
 	}
 	if err := s.lock(ctx, "seal"); err != nil {
 		return err
 	}
-	defer s.unlock()
+	defer s.turn.Give()
 	s.table.Seal(sl.Name())
 	return nil
 }
@@ -175,19 +162,7 @@ func (s *Switcher) Check(ctx context.Context, r abswap.CheckRequest) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var errs []error
-	for _, sl := range r.Slots {
-		switch {
-		case sl == nil:
-			errs = append(errs, errors.New("tcp: a slot is nil"))
-		case !s.table.Has(sl.Name()):
-			errs = append(errs, unknownSlot(sl))
-		case s.cfg.Slots[sl.Name()] == "":
-			if _, ok := abswap.As[abswap.InspectingSlot](sl); !ok {
-				errs = append(errs, fmt.Errorf("tcp: slot %q has no address in Config.Slots, and %T cannot tell one", sl.Name(), sl))
-			}
-		}
-	}
+	errs := s.slots.Check(r.Slots)
 	if r.Exclusive {
 		errs = append(errs, fmt.Errorf("tcp: cannot hold connections, as Exclusive needs: %w", errors.ErrUnsupported))
 	}
@@ -200,66 +175,18 @@ func (s *Switcher) Check(ctx context.Context, r abswap.CheckRequest) error {
 	return multi.Join(errs...)
 }
 
-// keyOf tells which generation of the slot is meant now.
-func (s *Switcher) keyOf(ctx context.Context, sl abswap.Slot) (route.Key, error) {
-	k := route.Key{Slot: sl.Name(), Address: s.cfg.Slots[sl.Name()]}
-	if in, ok := abswap.As[abswap.InspectingSlot](sl); ok {
-		st, err := in.Inspect(ctx)
-		if err != nil {
-			return k, fmt.Errorf("slot %q cannot be inspected: %w", k.Slot, err)
-		}
-		k.Release, k.Started = st.Release, st.Started.Round(0)
-		if st.Address != "" {
-			k.Address = st.Address
-		}
-	}
-	if k.Address == "" {
-		return k, fmt.Errorf("slot %q has no address: name one in Config.Slots, or let its Inspect tell it", k.Slot)
-	}
-	if err := checkAddress(k.Address); err != nil {
-		return k, fmt.Errorf("slot %q: %w", k.Slot, err)
-	}
-	return k, nil
-}
-
 func (s *Switcher) generation(k route.Key) *generation {
 	return s.table.Generation(k, func() target { return target{k.Address} })
 }
 
 // lock waits until nobody else changes the table.
 func (s *Switcher) lock(ctx context.Context, what string) error {
-	select {
-	case s.busy <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := ctx.Err(); err != nil {
-		s.unlock()
+	if err := s.turn.Take(ctx); err != nil {
 		return err
 	}
 	if s.doors.isClosed() {
-		s.unlock()
+		s.turn.Give()
 		return fmt.Errorf("tcp: %s: %w", what, net.ErrClosed)
 	}
 	return nil
-}
-
-func (s *Switcher) unlock() { <-s.busy }
-
-// has returns an error if the context has ended or there is no such slot.
-func (s *Switcher) has(ctx context.Context, sl abswap.Slot) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if sl == nil {
-		return errors.New("tcp: the slot is nil")
-	}
-	if !s.table.Has(sl.Name()) {
-		return unknownSlot(sl)
-	}
-	return nil
-}
-
-func unknownSlot(sl abswap.Slot) error {
-	return fmt.Errorf("tcp: slot %q is not in Config.Slots: %w", sl.Name(), abswap.ErrUnknownSlot)
 }
