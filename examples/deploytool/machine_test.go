@@ -216,7 +216,7 @@ func (m *machine) run(t *testing.T, env string, args ...string) (string, error) 
 
 // output runs cmd to its end and returns what it writes.
 func output(t *testing.T, cmd *exec.Cmd) (string, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), hanging)
 	defer cancel()
 	done := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
 	defer done()

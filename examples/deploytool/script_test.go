@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -28,9 +29,23 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	testscript.Main(m, map[string]func(){
-		"deploytool": func() { os.Exit(start(refereed(killer(openJournal)))) },
-		"app":        appMain,
+		"deploytool": func() {
+			if len(os.Args) > 1 && os.Args[1] != "serve" {
+				time.AfterFunc(hanging-20*time.Second, tellWhere)
+			}
+			os.Exit(start(refereed(killer(openJournal))))
+		},
+		"app": appMain,
 	})
+}
+
+// hanging is when a command other than serve is taken as one that hangs, and killed.
+const hanging = 2 * time.Minute
+
+// tellWhere writes where all goroutines stand.
+func tellWhere() {
+	stacks := make([]byte, 1<<20)
+	fmt.Fprintf(os.Stderr, "hangs:\n%s", stacks[:runtime.Stack(stacks, true)])
 }
 
 // TestScripts runs the stories in testdata/script on the tool as it is shipped.
@@ -141,7 +156,7 @@ func endServe(c *config) {
 		return
 	}
 	defer client.Close()
-	if _, err := client.Weights(t0()); err != nil {
+	if _, err := client.Weights(context.Background()); err != nil {
 		return
 	}
 	s, err := readSupervisor(c.superFile())
@@ -152,7 +167,7 @@ func endServe(c *config) {
 		p.Kill()
 	}
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if _, err := client.Weights(t0()); err != nil {
+		if _, err := client.Weights(context.Background()); err != nil {
 			return
 		}
 	}
@@ -350,7 +365,7 @@ func cmdDead(ts *testscript.TestScript, neg bool, args []string) {
 		if s.Name() != args[0] {
 			continue
 		}
-		st, err := s.Inspect(t0())
+		st, err := s.Inspect(context.Background())
 		ts.Check(err)
 		if st.Running != neg {
 			ts.Fatalf("slot %s: %+v", s.Name(), st)

@@ -3,12 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/abswap/abswap/examples/internal/haproxydemo"
 )
 
 // felt is what the clients felt.
@@ -46,7 +47,7 @@ func (c *clients) one(ctx context.Context, tr *http.Transport, front string) {
 	c.mu.Lock()
 	least := c.newest
 	c.mu.Unlock()
-	text, err := post(ctx, tr, "http://"+front+"/", strings.NewReader("x"))
+	text, err := haproxydemo.Post(ctx, tr, "http://"+front+"/", strings.NewReader("x"))
 	n := 0
 	if err == nil {
 		n, err = number(text)
@@ -104,77 +105,4 @@ func number(release string) (int, error) {
 		return 0, fmt.Errorf("%w: %q", errNotOurs, release)
 	}
 	return n, nil
-}
-
-// post is one POST, which a client does not try again by itself.
-func post(ctx context.Context, tr *http.Transport, to string, body io.Reader) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, body)
-	if err != nil {
-		return "", err
-	}
-	resp, err := tr.RoundTrip(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %s: %s", resp.Status, text)
-	}
-	return string(text), err
-}
-
-// upload is one whose body comes in parts.
-type upload struct {
-	body *io.PipeWriter
-	sent int
-	done chan struct{}
-	text string
-	err  error
-}
-
-const part = 64 << 10
-
-// startUpload begins one and sends its first parts.
-func startUpload(ctx context.Context, front string) (*upload, error) {
-	r, w := io.Pipe()
-	u := &upload{body: w, done: make(chan struct{})}
-	go func() {
-		defer close(u.done)
-		tr := &http.Transport{DisableKeepAlives: true}
-		u.text, u.err = post(ctx, tr, "http://"+front+"/upload", r)
-		r.CloseWithError(io.ErrClosedPipe)
-	}()
-	for range 8 { // more than the buffers on the way hold: the slot has begun it
-		if err := u.send(); err != nil {
-			<-u.done
-			return nil, fmt.Errorf("upload: %w", u.err)
-		}
-	}
-	return u, nil
-}
-
-func (u *upload) send() error {
-	n, err := u.body.Write(make([]byte, part))
-	u.sent += n
-	return err
-}
-
-// finish sends the rest and tells which release has taken it.
-func (u *upload) finish(context.Context) (release string, err error) {
-	for range 8 {
-		if err := u.send(); err != nil {
-			break // the answer says why
-		}
-	}
-	_ = u.body.Close()
-	<-u.done
-	if u.err != nil {
-		return "", fmt.Errorf("upload: %w", u.err)
-	}
-	release, n, _ := strings.Cut(u.text, " ")
-	if n != strconv.Itoa(u.sent) {
-		return "", fmt.Errorf("upload: %q of %d bytes", u.text, u.sent)
-	}
-	return release, nil
 }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/examples/internal/haproxydemo"
 	"github.com/abswap/abswap/switcher/evidence"
 	"github.com/abswap/abswap/switcher/haproxy"
 )
@@ -40,10 +41,10 @@ func main() {
 }
 
 // swapper is all of the SDK that a deploy behind HAProxy needs.
-func swapper(b *balancer, blue, green *site, out io.Writer) (*abswap.Swapper, error) {
+func swapper(b *haproxydemo.Balancer, blue, green *site, out io.Writer) (*abswap.Swapper, error) {
 	sw, err := haproxy.NewMap(haproxy.MapConfig{
-		Runtime:  haproxy.Runtime{Master: b.path("master.sock")},
-		File:     b.path("slots.map"),
+		Runtime:  haproxy.Runtime{Master: b.Path("master.sock")},
+		File:     b.Path("slots.map"),
 		Key:      "mysite",
 		Backends: map[string]string{"blue": "be_blue", "green": "be_green"},
 		Closed:   "be_closed",
@@ -103,7 +104,7 @@ func show(ctx context.Context, out io.Writer) (code int, err error) {
 	if err != nil {
 		return exitUnable, err
 	}
-	defer func() { err = errors.Join(err, b.stop()) }()
+	defer func() { err = errors.Join(err, b.Stop()) }()
 	s, err := swapper(b, blue, green, out)
 	if err != nil {
 		return exitUnable, err
@@ -120,8 +121,8 @@ func show(ctx context.Context, out io.Writer) (code int, err error) {
 	if err := deploy("v1"); err != nil {
 		return exitUnable, err
 	}
-	clients := startClients(ctx, b.front)
-	upload, err := startUpload(ctx, b.front)
+	clients := startClients(ctx, b.Front)
+	upload, err := haproxydemo.StartUpload(ctx, "http://"+b.Front+"/upload")
 	if err != nil {
 		clients.stop()
 		return exitBroken, err
@@ -138,9 +139,9 @@ func show(ctx context.Context, out io.Writer) (code int, err error) {
 	err = clients.await(live, "v2")
 	if err == nil {
 		fmt.Fprintln(out, "  (another hand reloads HAProxy; the upload goes on in its old worker)")
-		err = b.reload(ctx)
+		err = reload(ctx, b)
 	}
-	released, uploadErr := upload.finish(ctx)
+	released, uploadErr := finish(upload)
 	err = errors.Join(err, uploadErr, <-done)
 	if err == nil {
 		fmt.Fprintf(out, "  the upload was taken whole, by %s\n", released)
@@ -158,4 +159,14 @@ func show(ctx context.Context, out io.Writer) (code int, err error) {
 		return exitBroken, fmt.Errorf("the promise was broken; first trouble: %w", errors.Join(felt.first, uploadErr))
 	}
 	return exitOK, nil
+}
+
+// finish sends the rest of the upload, and tells which release has taken it.
+func finish(u *haproxydemo.Upload) (release string, err error) {
+	for range 8 {
+		if u.Send() != nil {
+			break // the answer says why
+		}
+	}
+	return u.Finish()
 }

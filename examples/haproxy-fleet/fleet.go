@@ -104,7 +104,7 @@ func (m *machine) stop() error {
 func (f *fleet) close() error {
 	var errs []error
 	for _, b := range f.balancers {
-		errs = append(errs, b.stop())
+		errs = append(errs, b.Stop())
 	}
 	for _, m := range f.nodes {
 		errs = append(errs, m.stop())
@@ -118,7 +118,7 @@ func (f *fleet) close() error {
 func (f *fleet) fronts() []string {
 	var all []string
 	for _, b := range f.balancers {
-		all = append(all, b.front)
+		all = append(all, b.Front)
 	}
 	return all
 }

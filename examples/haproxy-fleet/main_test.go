@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/abswap/abswap"
+	killers "github.com/abswap/abswap/examples/internal/killer"
 )
 
 var full = flag.Bool("fleet.full", false, "kill the tool before, within and after every record, which takes minutes")
@@ -152,7 +153,7 @@ func TestReloadsWhileItRolls(t *testing.T) {
 	for err = nil; ; {
 		select {
 		case <-tick.C:
-			_, err := say(f.balancers[reloads%2].path("master.sock"), "reload")
+			_, err := f.balancers[reloads%2].Say("master.sock", "reload")
 			if errors.Is(err, syscall.ECONNREFUSED) {
 				continue // it is still starting itself anew for the last one
 			}
@@ -183,6 +184,7 @@ func (f *fleet) killedAgainAndAgain(t *testing.T, load *clients, args ...string)
 		err := f.tool(t.Context(), killEnv+"="+when[kills%len(when)], args...)
 		felt := load.so()
 		require.Zero(t, felt.lost, "%v after kill %d (%s)\n%s", felt.first, kills+1, when[kills%len(when)], f.out)
+		require.NoError(t, killers.FinishTear(filepath.Join(f.dir, "journal")))
 		exit, ended := errors.AsType[*exec.ExitError](err)
 		if !ended || exit.ExitCode() != -1 {
 			require.Greater(t, kills, 2, "the tool was hardly ever killed: %v\n%s", err, f.out)

@@ -47,7 +47,7 @@ func sample(ctx context.Context, balancers []*balancer) (all seen) {
 	all.least = 1 << 30
 	var doors []*prompt
 	for _, b := range balancers {
-		p, err := openPrompt(b.path("admin.sock"))
+		p, err := openPrompt(b.Path("admin.sock"))
 		if err != nil {
 			all.err = err
 			return all
