@@ -94,8 +94,12 @@ func TestCheck(t *testing.T) {
 	assert.Empty(t, errs, "its own application may have its address")
 	require.NoError(t, s.Stop(t.Context()))
 
-	l, err := net.Listen("tcp", cfg.Address)
-	require.NoError(t, err)
+	var l net.Listener
+	require.EventuallyWithT(t, func(c *assert.CollectT) { // Wine frees a dead process's port a moment after its death
+		var err error
+		l, err = net.Listen("tcp", cfg.Address)
+		require.NoError(c, err)
+	}, 20*time.Second, 10*time.Millisecond)
 	defer l.Close()
 	bad := cfg
 	bad.Command = []string{"no-such-program-anywhere", "{prot}", "{port}"}

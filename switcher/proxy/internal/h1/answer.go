@@ -164,16 +164,23 @@ func (x *Exchange) endWrapped(wrapped bool) (Ending, error) {
 	return Done, nil
 }
 
-// write writes a piece of the answer's body to the client, as one chunk if it is to be wrapped.
+// write writes a piece of the answer's body to the client, in chunks that fit a buffer if it is to be wrapped.
 func (x *Exchange) write(p []byte, wrapped bool) error {
 	if !wrapped {
 		_, err := x.conn.Write(p)
 		return err
 	}
-	out := getBuffer(len(p) + chunkRoom)
+	const most = largeSize - chunkRoom
+	out := getBuffer(min(len(p), most) + chunkRoom)
 	defer putBuffer(out)
-	_, err := x.conn.Write(wrap(out.data[:0], p))
-	return err
+	for len(p) > 0 {
+		n := min(len(p), most)
+		if _, err := x.conn.Write(wrap(out.data[:0], p[:n])); err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
 }
 
 // next appends what has come of the body with the head.
