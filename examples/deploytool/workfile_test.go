@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -42,30 +43,31 @@ func (l workLog) done(release string, began time.Time) {
 // work is what the applications of a machine did.
 type work struct {
 	deliveries map[string]int // by ID of the POST
-	spans      []span
+	spans      map[string][]span // by release
 }
 
-// span is the time in which a release worked on a request that it could answer.
-type span struct {
-	release    string
-	begin, end int64 // nanoseconds since 1970
-}
+// span is the time in which a release worked on a request that it could answer, in nanoseconds since 1970.
+type span struct{ begin, end int64 }
 
 func (m *machine) work(t *testing.T) work {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(m.dir, workFile))
 	require.NoError(t, err)
-	w := work{deliveries: map[string]int{}}
+	w := work{deliveries: map[string]int{}, spans: map[string][]span{}}
 	for line := range strings.Lines(string(text)) {
-		var s span
-		var id string
-		if _, err := fmt.Sscanf(line, "delivered %s\n", &id); err == nil {
-			w.deliveries[id]++
-			continue
+		f := strings.Fields(line)
+		switch {
+		case len(f) == 2 && f[0] == "delivered":
+			w.deliveries[f[1]]++
+		case len(f) == 4 && f[0] == "done":
+			begin, err := strconv.ParseInt(f[2], 10, 64)
+			require.NoError(t, err, "%q", line)
+			end, err := strconv.ParseInt(f[3], 10, 64)
+			require.NoError(t, err, "%q", line)
+			w.spans[f[1]] = append(w.spans[f[1]], span{begin, end})
+		default:
+			require.Fail(t, "what was done cannot be read", "%q", line)
 		}
-		_, err := fmt.Sscanf(line, "done %s %d %d\n", &s.release, &s.begin, &s.end)
-		require.NoError(t, err, "%q", line)
-		w.spans = append(w.spans, s)
 	}
 	return w
 }
@@ -84,9 +86,9 @@ func (w work) misdelivered(c *clients) (wrong []string) {
 
 // overlaps counts requests that one release worked on while the other one did.
 func (w work) overlaps(one, other string) (n int) {
-	for _, a := range w.spans {
-		for _, b := range w.spans {
-			if a.release == one && b.release == other && a.begin < b.end && b.begin < a.end {
+	for _, a := range w.spans[one] {
+		for _, b := range w.spans[other] {
+			if a.begin < b.end && b.begin < a.end {
 				n++
 			}
 		}
