@@ -78,7 +78,7 @@ func (r *run) preparing(ctx context.Context) verdict {
 		if err != nil {
 			return verdict{result: ResultFailed, err: fmt.Errorf("slot %q: %w: %w", to.Name(), ErrSlotOccupied, err), drain: &res}
 		}
-		note, err := r.retire(ctx, to, o.Sessions)
+		note, err := r.retire(ctx, to, o.Sessions && !res.givenUp())
 		switch {
 		case errors.Is(err, errHasWork) && try < retireTries: // a health test, say, that is there for a moment
 			continue

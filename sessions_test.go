@@ -107,3 +107,42 @@ func TestD4CutOccupantIncludesSessions(t *testing.T) {
 		assert.Equal(t, "blue", rep.To)
 	})
 }
+
+// TestD4SessionsBeyondTheirCap deploys while a session lives in the old slot that never ends, and once more while one lives in the slot that is
+// needed: after the cap of their class they are not waited for, neither by the drain nor by the stop behind it.
+func TestD4SessionsBeyondTheirCap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Drain.Sessions, r.Drain.Classes = true, classRules{abswap.ClassSession: {Cap: time.Hour}}
+		_, err := r.sw.Open(t.Context(), fake.Request{Kind: fake.Session})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stops := 0
+		r.OnEvent = func(e abswap.Event) {
+			if e.Kind != abswap.EventPhase || e.Phase != abswap.PhaseStopping {
+				return
+			}
+			if stops++; stops == 3 {
+				cancel()
+			}
+		}
+		began := time.Now()
+		rep, err := r.Deploy(ctx, v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		assert.Equal(t, 1, stops)
+		assert.False(t, running(t, r.blue))
+		assert.InDelta(t, time.Hour, time.Since(began), float64(time.Minute))
+
+		r.Occupied = abswap.OccupiedWait
+		r.blue.Put(abswap.SlotState{Release: "v1", Running: true})
+		r.sw.Move(map[string]int{"blue": 100})
+		_, err = r.sw.Open(t.Context(), fake.Request{Kind: fake.Session})
+		require.NoError(t, err)
+		r.sw.Move(map[string]int{"green": 100})
+		rep, err = r.Deploy(t.Context(), abswap.Release{ID: "v3"})
+		require.NoError(t, err)
+		assert.Equal(t, "blue", rep.To)
+	})
+}

@@ -180,6 +180,19 @@ func (st *swapState) drop(slot string) {
 	st.leaving = ""
 }
 
+// givenUp tells whether the last drain of slot ended with sessions in it.
+func (st *swapState) givenUp(slot string) bool {
+	for _, d := range slices.Backward(st.drains) {
+		if d.Slot == slot {
+			return d.givenUp()
+		}
+	}
+	return false
+}
+
+// givenUp tells whether the slot was drained though sessions are left in it: the cap of their class had passed, and they are not waited for.
+func (d DrainResult) givenUp() bool { return d.Drained && d.Classes[ClassSession].Left > 0 }
+
 // adopt takes up where the operator found the world: the new slot serves, or it does not.
 func (st *swapState) adopt(r Record) error {
 	st.entered, st.suspendedIn, st.endedBy, st.ended = false, "", "", time.Time{}

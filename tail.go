@@ -133,7 +133,7 @@ func (r *run) stopping(ctx context.Context) verdict {
 	if err != nil {
 		return leave(err)
 	}
-	note, err := r.retire(ctx, slot, r.s.Drain.Sessions)
+	note, err := r.retire(ctx, slot, r.s.Drain.Sessions && !r.st.givenUp(name))
 	switch {
 	case errors.Is(err, errMovedThere):
 		return moved("%v", err)
