@@ -119,6 +119,9 @@ func (l *ledger) take(w Work, now time.Time) *piece {
 	}
 	if p.class != c {
 		p.class, p.due = c, time.Time{} // what it has become has a rule of its own
+		if r, ruled := l.rules[c]; ruled && r.Policy != ClosePolitely && !l.capped(r) && !p.cut {
+			p.asked, p.still = time.Time{}, false // by which it would not have been asked yet
+		}
 	}
 	p.last, p.in, p.out, p.here = now.Add(-w.Quiet), w.In, w.Out, true
 	if w.Opaque && !p.opaque && !p.cut {
@@ -180,6 +183,9 @@ func (l *ledger) verdict(p *piece) (how Force, due time.Time) {
 	p.asked, p.still = l.now, still
 	return ForceHandOver, time.Time{}
 }
+
+// capped tells whether the cap of r has passed.
+func (l *ledger) capped(r ClassRule) bool { return r.Cap > 0 && !l.now.Before(l.capFrom.Add(r.Cap)) }
 
 // undo takes back orders that could not be given.
 func (l *ledger) undo(orders []order) {

@@ -206,6 +206,34 @@ func TestC3LedgerOpaqueStreams(t *testing.T) {
 	})
 }
 
+// TestLedgerForgivesWhatHasBecomeAnother: a request that was asked to end, and whose answer is long, goes by the rule of what it has become: it
+// finishes, or is ended when it is still, or at its cap.
+func TestLedgerForgivesWhatHasBecomeAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := fly(map[abswap.Class]abswap.ClassRule{
+			abswap.ClassRequest:  {Policy: abswap.ClosePolitely, Window: -1, Grace: 10 * time.Second},
+			abswap.ClassDownload: {},
+			abswap.ClassUpload:   {Policy: abswap.FinishMoving, Still: time.Minute, Grace: 10 * time.Second},
+			abswap.ClassStream:   {Cap: time.Hour, Grace: 10 * time.Second},
+			abswap.ClassTunnel:   {Policy: abswap.ClosePolitely, Window: -1, Grace: 20 * time.Second},
+		}, slices.Repeat([]abswap.Class{abswap.ClassRequest}, 4)...)
+		f.obey = false
+		f.run(5 * time.Second)
+		require.Len(t, f.asked, 4)
+		for id, c := range map[uint64]abswap.Class{1: abswap.ClassDownload, 2: abswap.ClassUpload, 3: abswap.ClassStream, 4: abswap.ClassTunnel} {
+			f.work[id].class, f.work[id].last = c, time.Now()
+		}
+		f.run(30 * time.Second)
+		assert.Equal(t, map[uint64]time.Duration{4: 20 * time.Second}, f.cut, "as a tunnel it was to be asked, too")
+		assert.Equal(t, 0, f.l.Result()[abswap.ClassDownload].Asked)
+		f.run(3 * time.Hour)
+		assert.Equal(t, map[uint64]time.Duration{2: 75 * time.Second, 3: time.Hour + 10*time.Second, 4: 20 * time.Second}, f.cut)
+		clear(f.work)
+		f.step()
+		assert.Equal(t, abswap.ClassOutcome{Finished: 1}, f.l.Result()[abswap.ClassDownload])
+	})
+}
+
 func TestLedgerOrdersAreGivenOnce(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	l := abswap.NewLedger(now, time.Time{}, map[abswap.Class]abswap.ClassRule{abswap.ClassRequest: {Policy: abswap.ClosePolitely, Window: -1, Grace: time.Second}})
