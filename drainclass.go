@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -55,6 +56,7 @@ func (w *drainWait) byClass(ctx context.Context) error {
 			w.next = time.Time{} // they come again with the next reading
 			return w.bookFailed(fmt.Errorf("ending %d pieces of work: %w", len(ids[how]), err))
 		}
+		orders = slices.DeleteFunc(orders, func(o order) bool { return o.how == how }) // these are given
 	}
 	return nil
 }

@@ -155,6 +155,30 @@ func TestDrainByClassGivesOrdersAgain(t *testing.T) {
 	})
 }
 
+// TestDrainByClassCountsWhatWasCut: work that was cut stands in the books as cut, also where the next order of the same reading could not be given.
+func TestDrainByClassCountsWhatWasCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sw := &fake.Switcher{}
+		start, broken := time.Now(), false
+		sw.EndFunc = func(ctx context.Context, s abswap.Slot, how abswap.Force, ids []uint64, do func(context.Context, abswap.Slot, abswap.Force, ...uint64) error) error {
+			if how == abswap.ForceHandOver && time.Since(start) == 10*time.Second {
+				broken = true
+				return errors.New("connection reset")
+			}
+			return do(ctx, s, how, ids...)
+		}
+		inBlue(t, sw, false, fake.Stream, fake.Upload)
+		res, err := abswap.Drain(t.Context(), sw, blue, abswap.DrainOptions{Classes: classRules{
+			abswap.ClassStream: {Policy: abswap.ClosePolitely, Window: -1, Grace: 10 * time.Second},
+			abswap.ClassUpload: {Policy: abswap.FinishMoving, Still: 10 * time.Second, Grace: 10 * time.Second},
+		}})
+		require.NoError(t, err)
+		require.True(t, broken, "both orders were due at the same moment")
+		assert.Equal(t, map[abswap.Class]abswap.ClassOutcome{abswap.ClassStream: {Cut: 1}, abswap.ClassUpload: {Cut: 1}}, res.Classes)
+		assert.Equal(t, 2, res.Cut)
+	})
+}
+
 // TestA6SwapBackCancelsByClass: a Swapper drains websockets over a minute; in the midst of it another process swaps back. That is instant, who
 // was not asked yet never is, and nobody is cut.
 func TestA6SwapBackCancelsByClass(t *testing.T) {
