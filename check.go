@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -184,6 +186,23 @@ func (s *Swapper) activeKnown(ctx context.Context) error {
 	}
 	if _, err := s.slot(name); err != nil {
 		return fmt.Errorf("%T says that %q is active, and no such slot is among Swapper.Slots %q: %w", s.Switcher, name, s.names(), ErrUnknownSlot)
+	}
+	if err == nil {
+		return nil
+	}
+	w, err := s.weights(ctx)
+	if err != nil {
+		return err
+	}
+	return s.knows(w)
+}
+
+// knows refuses a world in which a slot takes new work that is none of ours: nobody could lead that back to it.
+func (s *Swapper) knows(w map[string]int) error {
+	for _, name := range slices.Sorted(maps.Keys(w)) {
+		if _, err := s.slot(name); err != nil {
+			return fmt.Errorf("new work goes to %s: %w; give it to these alone first", weightsText(w), err)
+		}
 	}
 	return nil
 }

@@ -57,6 +57,11 @@ func TestCheckFindsEveryMistakeAtOnceAndNothingMoves(t *testing.T) {
 			sw.Move(map[string]int{"mauve": 100})
 			return &abswap.Swapper{Switcher: sw, Slots: two()}
 		}, []string{`says that "mauve" is active`}},
+		{"a stranger has a part", func(sw *fake.Switcher) *abswap.Swapper {
+			sw.Slots = []string{"blue", "green", "mauve"}
+			sw.Move(map[string]int{"blue": 60, "mauve": 40})
+			return &abswap.Swapper{Switcher: sw, Slots: two()}
+		}, []string{`blue 60 %, mauve 40 %`, `slot "mauve": unknown slot`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			sw := &fake.Switcher{}

@@ -396,6 +396,32 @@ func TestMixedWorldIsNotDeployedOver(t *testing.T) {
 	})
 }
 
+// A slot that is none of the Swapper's gets a part of the work behind its back, after Check has looked.
+func TestAStrangersPartIsNotSwappedAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, to := range []string{"blue", "green"} {
+			r := newRig(t)
+			r.sw = &fake.Switcher{Slots: []string{"blue", "green", "mauve"}}
+			r.Switcher = r.sw
+			r.sw.Move(map[string]int{"blue": 100})
+			r.green.Put(abswap.SlotState{Release: "v2", Running: true})
+			r.sw.CheckFunc = func(ctx context.Context, req abswap.CheckRequest, do func(context.Context, abswap.CheckRequest) error) error {
+				time.AfterFunc(time.Nanosecond, func() { r.sw.Move(map[string]int{"blue": 60, "mauve": 40}) })
+				return do(ctx, req)
+			}
+			r.sw.ActiveFunc = func(ctx context.Context, do func(context.Context) (string, error)) (string, error) {
+				defer time.Sleep(time.Millisecond)
+				return do(ctx)
+			}
+			rep, err := r.Swap(t.Context(), to)
+			require.ErrorIs(t, err, abswap.ErrUnknownSlot)
+			assert.ErrorContains(t, err, "blue 60 %, mauve 40 %")
+			assert.Equal(t, abswap.OutcomeRefused, rep.Outcome)
+			assert.Equal(t, map[string]int{"blue": 60, "mauve": 40}, r.sw.Shares())
+		}
+	})
+}
+
 func TestGateIsNotBoundUnlessAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

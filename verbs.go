@@ -172,6 +172,9 @@ func (s *Swapper) refuse(b SwapBegin, err error) (Report, error) {
 // choose observes who serves and finds the slot for the swap.
 func (s *Swapper) choose(ctx context.Context, b SwapBegin) (SwapBegin, error) {
 	w, err := s.weights(ctx)
+	if err == nil {
+		err = s.knows(w)
+	}
 	if err != nil {
 		return b, err
 	}
