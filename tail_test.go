@@ -195,6 +195,33 @@ func TestTailIsTakenOverByADeployIntoAThirdSlot(t *testing.T) {
 	})
 }
 
+// A swap that is killed, or cannot write, between the end of an earlier one's tail and its own begin does not lose that tail: the next one has it.
+func TestTailOutlivesWhoWasToTakeItOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.sw = &fake.Switcher{Slots: []string{"blue", "green", "mauve"}}
+		r.Switcher, r.Slots = r.sw, append(r.Slots, fake.NewSlot("mauve"))
+		r.sw.Move(map[string]int{"blue": 100})
+		journal := &dyingJournal{MemoryJournal: &abswap.MemoryJournal{}}
+		r.Journal, r.Drain.Timeout = journal, time.Minute
+		_, end := r.sw.Begin()
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		require.Equal(t, abswap.OutcomeStillDraining, rep.Outcome)
+		end()
+		journal.die = func(rec abswap.Record) (bool, bool) { return rec.Kind == abswap.RecordBegin, false }
+		_, err = r.Deploy(t.Context(), abswap.Release{ID: "v3"})
+		require.ErrorIs(t, err, errKilled)
+		journal.dead, journal.die = false, nil
+		rep, err = r.Deploy(t.Context(), abswap.Release{ID: "v3"})
+		require.NoError(t, err)
+		assert.Equal(t, "mauve", rep.To)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		assert.False(t, running(t, r.blue), "the first swap's")
+		assert.False(t, running(t, r.green))
+	})
+}
+
 func TestYieldIsNotObeyedBeforeTheCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -103,7 +103,7 @@ func (s *Swapper) settled(b SwapBegin, err error) (Report, error) {
 // start journals the begin and carries the swap to where it rests.
 func (s *Swapper) start(ctx context.Context, hold JournalHold, b SwapBegin, tail *swapState, warnings []string) (Report, error) {
 	now := time.Now().Round(0)
-	if tail != nil {
+	if tail != nil && tail.endedBy == "" {
 		err := hold.Append(ctx, Record{Time: now, Swap: tail.id, Kind: RecordEnd, Result: resultSuperseded, Note: "its tail goes on in a later swap"})
 		if err != nil {
 			return s.refuse(b, fmt.Errorf("journal: %w; nothing was done; make it writable and try again", err))
@@ -319,6 +319,8 @@ func (s *Swapper) clearWay(ctx context.Context, hold JournalHold) (*swapState, e
 	switch {
 	case st.phase == PhaseSuspended:
 		return nil, fmt.Errorf("an earlier swap stands in the way: %w", st.err())
+	case st.endedBy == resultSuperseded: // and nothing came after it: the swap that was to take its tail over could not begin
+		return st, nil
 	case st.phase.final():
 		return nil, nil
 	}
