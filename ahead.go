@@ -51,17 +51,15 @@ func (r *run) preparing(ctx context.Context) verdict {
 	if err != nil {
 		return failed(err)
 	}
-	if in, can := ability[InspectingSlot](to); can {
-		if state, err := in.Inspect(ctx); err == nil && !state.Running {
-			_, err := r.seal(ctx, to)
-			switch {
-			case errors.Is(err, errMovedThere):
-				return moved("%v", err)
-			case err != nil:
-				return failed(err)
-			}
-			return ok()
+	if state, err := r.inspect(ctx, to); err == nil && !state.Running {
+		_, err := r.seal(ctx, to)
+		switch {
+		case errors.Is(err, errMovedThere):
+			return moved("%v", err)
+		case err != nil:
+			return failed(err)
 		}
+		return ok()
 	}
 	o := r.s.Drain
 	switch r.s.Occupied {

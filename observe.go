@@ -234,8 +234,8 @@ func (r *run) frontDoor(ctx context.Context) error {
 		return err
 	}
 	release := r.st.Release.ID
-	if in, ok := ability[InspectingSlot](to); ok && release == "" {
-		if state, err := in.Inspect(ctx); err == nil {
+	if release == "" {
+		if state, err := r.inspect(ctx, to); err == nil {
 			release = state.Release
 		}
 	}

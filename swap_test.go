@@ -440,6 +440,31 @@ func TestGateIsNotBoundUnlessAsked(t *testing.T) {
 	})
 }
 
+// A slot whose Inspect does not answer is one that cannot tell what is in it: each question has its bound.
+func TestASlotThatDoesNotTellIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Timeouts.Observe, r.Soak = time.Second, -1
+		r.FrontDoor = func(context.Context) (string, error) { return "green", nil }
+		r.green.Put(abswap.SlotState{Release: "v2", Running: true})
+		r.green.InspectFunc = func(ctx context.Context, _ func(context.Context) (abswap.SlotState, error)) (abswap.SlotState, error) {
+			<-ctx.Done()
+			return abswap.SlotState{}, context.Cause(ctx)
+		}
+		began := time.Now()
+		rep, err := r.Swap(t.Context(), "green")
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		assert.Less(t, time.Since(began), time.Minute)
+
+		r.sw.Move(map[string]int{"blue": 100})
+		r.blue.Put(abswap.SlotState{Release: "v1", Running: true})
+		rep, err = r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, "green", rep.To)
+	})
+}
+
 func TestNegativeTimeoutsBindNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -207,10 +207,8 @@ func (s *Swapper) choose(ctx context.Context, b SwapBegin) (SwapBegin, error) {
 		b.From, b.Tail = b.Tail[0], b.Tail[1:]
 	}
 	b.Running = !b.Install
-	if in, can := ability[InspectingSlot](to); can {
-		if state, err := in.Inspect(ctx); err == nil {
-			b.Running = state.Running
-		}
+	if state, err := (&run{s: s}).inspect(ctx, to); err == nil {
+		b.Running = state.Running
 	}
 	return b, nil
 }
@@ -243,14 +241,11 @@ func (s *Swapper) free(ctx context.Context, live string) (string, error) {
 
 // atWork says what keeps slot from being overwritten; nil if nothing does.
 func (s *Swapper) atWork(ctx context.Context, slot Slot) error {
-	if in, can := ability[InspectingSlot](slot); can {
-		if state, err := in.Inspect(ctx); err == nil && !state.Running {
-			return nil
-		}
+	r := &run{s: s}
+	if state, err := r.inspect(ctx, slot); err == nil && !state.Running {
+		return nil
 	}
-	ctx, cancel := within(ctx, s.Timeouts.Observe, 10*time.Second)
-	defer cancel()
-	l, err := (&run{s: s}).loadWith(ctx, slot, s.Drain.Sessions)
+	l, err := r.loadWith(ctx, slot, s.Drain.Sessions)
 	switch {
 	case err != nil:
 		return fmt.Errorf("slot %q: %w", slot.Name(), err)
