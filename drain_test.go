@@ -177,6 +177,29 @@ func TestD4DrainWaitsForSessions(t *testing.T) {
 	})
 }
 
+// deaf is a Drainer that does not answer.
+type deaf struct{ abswap.ClassDrainer }
+
+func (deaf) InFlight(ctx context.Context, _ abswap.Slot) (abswap.Load, error) {
+	<-ctx.Done()
+	return abswap.Load{}, context.Cause(ctx)
+}
+
+func (deaf) List(ctx context.Context, _ abswap.Slot, _ int) ([]abswap.Work, error) {
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+func TestD3TheDeadlineWaitsForNoReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		_, err := abswap.Drain(t.Context(), deaf{}, blue, abswap.DrainOptions{Timeout: time.Hour})
+		require.ErrorIs(t, err, abswap.ErrDrainTimeout)
+		assert.ErrorIs(t, err, context.DeadlineExceeded, "why")
+		assert.InDelta(t, time.Hour, time.Since(start), float64(time.Minute))
+	})
+}
+
 func TestDrainEndsWithItsContextAndOnWhatCannotGetBetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -34,7 +34,9 @@ func (w *drainWait) byClass(ctx context.Context) error {
 	if w.book == nil {
 		return nil
 	}
-	all, err := w.by.List(ctx, w.slot, listed)
+	lctx, cancel := w.bounded(ctx)
+	all, err := w.by.List(lctx, w.slot, listed)
+	cancel()
 	if err == nil && len(all) > 0 && all[0].ID == 0 {
 		err = fmt.Errorf("%T lists work without IDs: %w", w.by, errors.ErrUnsupported)
 	}

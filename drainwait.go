@@ -14,6 +14,7 @@ const (
 	leastReadings = 5                // zeros that an approximate count must show in a row, however short Quiet is
 	cutSettle     = 10 * time.Second // how long work that was cut may take to leave the counts
 	leftListed    = 100              // pieces of work that a DrainResult lists at the most
+	lastReading   = 10 * time.Second // how long a reading may take past the deadline
 )
 
 // Drain waits until nothing is left in s, as d counts it (promises D2, D3), and changes nothing, unless o says that what is left at the
@@ -144,7 +145,17 @@ func (w *drainWait) proven(l Load) bool {
 	return w.zeros >= leastReadings && time.Since(w.zeroSince) >= w.quiet()
 }
 
+// bounded bounds a reading, so that one that does not answer does not keep the drain from its deadline.
+func (w *drainWait) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if w.deadline.IsZero() || w.o.finish {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, max(time.Until(w.deadline), 0)+lastReading)
+}
+
 func (w *drainWait) load(ctx context.Context) (Load, error) {
+	ctx, cancel := w.bounded(ctx)
+	defer cancel()
 	l, err := w.d.InFlight(ctx, w.slot)
 	if err != nil || !w.o.Sessions {
 		return l, err
