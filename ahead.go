@@ -315,6 +315,9 @@ func (r *run) shifting(ctx context.Context) verdict {
 	if err := r.fit(ctx); err != nil {
 		return failed(err)
 	}
+	if r.st.Exclusive && !r.holds() { // probing took its time: the old slot has new work
+		return verdict{result: ResultLost, note: "the hold ended while the new slot was probed"}
+	}
 	note, err := r.move(ctx, target)
 	if err != nil {
 		return failed(err)

@@ -317,6 +317,35 @@ func TestExclusiveKeepsTheVersionsApart(t *testing.T) {
 	})
 }
 
+// A probe right before the switch takes longer than the hold lasts, and the old slot gets new work meanwhile: it is held, and drained, once more.
+func TestExclusiveDoesNotSwitchWhenTheHoldIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Exclusive, r.Timeouts.Ready = true, time.Minute
+		slow := true
+		r.green.ReadyFunc = func(ctx context.Context, do func(context.Context) error) error {
+			if last := r.events[len(r.events)-1]; slow && last.Kind == abswap.EventPhase && last.Phase == abswap.PhaseShifting {
+				slow = false
+				time.Sleep(11 * time.Second)
+				_, end := r.sw.Begin()
+				time.AfterFunc(3*time.Second, end)
+			}
+			return do(ctx)
+		}
+		overlap := false
+		r.sw.ActivateFunc = func(ctx context.Context, to abswap.Slot, do func(context.Context, abswap.Slot) error) error {
+			l, err := r.sw.InFlight(ctx, r.blue)
+			overlap = err != nil || l.Total() > 0
+			return do(ctx, to)
+		}
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.False(t, slow)
+		assert.False(t, overlap)
+		assert.Contains(t, phases(rep), "holding draining-first shifting holding draining-first shifting confirming")
+	})
+}
+
 func TestExclusiveGivesUpWhenOldWorkOutlastsTheHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
