@@ -261,6 +261,8 @@ func (r *run) holding(ctx context.Context) verdict {
 	began := time.Now()
 	err := retry.Do(hctx, retry.Policy{First: 50 * time.Millisecond, Max: time.Second}, func(ctx context.Context) error {
 		began = time.Now()
+		ctx, cancel := within(ctx, r.s.Timeouts.Shift, 30*time.Second)
+		defer cancel()
 		release, err := h.Hold(ctx, o)
 		if err != nil && !errors.Is(err, ErrBusy) {
 			return retry.Stop(err)

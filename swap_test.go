@@ -346,6 +346,22 @@ func TestExclusiveDoesNotSwitchWhenTheHoldIsOver(t *testing.T) {
 	})
 }
 
+func TestTimeoutOfAHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Exclusive, r.Hold.Total, r.Timeouts.Shift = true, time.Hour, 5*time.Second
+		r.sw.HoldFunc = func(ctx context.Context, _ abswap.HoldOptions, _ func(context.Context, abswap.HoldOptions) (func(), error)) (func(), error) {
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}
+		began := time.Now()
+		rep, err := r.Deploy(t.Context(), v2)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, abswap.OutcomeDiscarded, rep.Outcome)
+		assert.Less(t, time.Since(began), time.Minute)
+	})
+}
+
 func TestExclusiveGivesUpWhenOldWorkOutlastsTheHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
