@@ -139,8 +139,9 @@ func (c *config) whoServes(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	req.Close, req.Host = true, c.App.Host
-	resp, err := http.DefaultTransport.RoundTrip(req)
+	req.Host = c.App.Host
+	tr := &http.Transport{DisableKeepAlives: true} // not the default one, which would go by the environment's proxy
+	resp, err := tr.RoundTrip(req)
 	if err != nil {
 		return "", err
 	}
