@@ -215,6 +215,7 @@ func (s *h2Server) shutdown(ctx context.Context) error {
 // wait waits until there is no connection any more.
 func (s *h2Server) wait(ctx context.Context) error {
 	s.ring.Store(true)
+	defer s.tell() // somebody else may wait too, and one ring wakes one
 	for s.count.Load() > 0 || s.inside.Load() > 0 {
 		select {
 		case <-s.bell:

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -464,6 +466,43 @@ func TestG6ShutdownLosesNoStream(t *testing.T) {
 	assert.Zero(t, quick)
 	slow, _ = judge(t, proxy.CloseAfterGoAway, patience)
 	assert.EqualValues(t, 100, slow, "the fault is seen")
+}
+
+// TestH2ClosedFromTwoSides closes a proxy twice at a time while a request by HTTP/2 has not ended yet: both wait for it, and both return.
+func TestH2ClosedFromTwoSides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan bool)
+		p, err := proxy.New(proxy.Config{Slots: map[string]string{"blue": "h:1"}, Active: "blue",
+			Dial: func(context.Context, string, string) (net.Conn, error) {
+				<-goOn // it takes its time, whoever has given it up
+				return nil, errors.New("refused")
+			}})
+		require.NoError(t, err)
+		l := newPipeListener()
+		var all sync.WaitGroup
+		all.Go(func() { p.Serve(l) })
+		c := &http.Client{Transport: &http.Transport{Protocols: h2Protocols(), DialContext: l.dial}}
+		all.Go(func() {
+			if resp, err := c.Get("http://site.test/"); err == nil {
+				resp.Body.Close()
+			}
+		})
+		synctest.Wait()
+		var closed atomic.Int64
+		for range 2 {
+			go func() {
+				assert.NoError(t, p.Close())
+				closed.Add(1)
+			}()
+		}
+		synctest.Wait()
+		assert.Zero(t, closed.Load(), "the request has not ended")
+		close(goOn)
+		synctest.Wait()
+		assert.EqualValues(t, 2, closed.Load())
+		c.CloseIdleConnections()
+		all.Wait()
+	})
 }
 
 // mirror answers with the body.
