@@ -83,11 +83,13 @@ func announced(names []string, name string) bool {
 
 // send sends the request and returns the head of the answer.
 func (l *Links) send(s *stream, w http.ResponseWriter, r *http.Request) (*http.Response, error) {
+	early := &interims{w: w}
+	defer early.end()
 	body := &kept{from: r.Body, stop: func() { http.NewResponseController(w).SetReadDeadline(past) }}
 	s.used.Store(true)
 	k := s.on
 	for try := 1; ; try++ {
-		resp, err := k.cc.RoundTrip(l.outgoing(s.ctx, w, r, body))
+		resp, err := k.cc.RoundTrip(l.outgoing(s.ctx, early, r, body))
 		if err == nil || try == maxTries || !refused(err) || s.ctx.Err() != nil || !body.rewind() {
 			return resp, err
 		}
@@ -105,7 +107,7 @@ func (l *Links) send(s *stream, w http.ResponseWriter, r *http.Request) (*http.R
 }
 
 // outgoing is r as it goes to the slot.
-func (l *Links) outgoing(ctx context.Context, w http.ResponseWriter, r *http.Request, body *kept) *http.Request {
+func (l *Links) outgoing(ctx context.Context, early *interims, r *http.Request, body *kept) *http.Request {
 	h := make(http.Header, len(r.Header)+1)
 	for name, values := range r.Header {
 		switch name {
@@ -132,15 +134,9 @@ func (l *Links) outgoing(ctx context.Context, w http.ResponseWriter, r *http.Req
 		out.Body = body
 	}
 	return out.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
-		if code == http.StatusContinue {
-			return nil // the first read of the body says it
+		if code != http.StatusContinue { // which the first read of the body says
+			early.add(code, h)
 		}
-		to := w.Header()
-		for name, values := range h {
-			to[name] = values
-		}
-		w.WriteHeader(code)
-		clear(to)
 		return nil
 	}}))
 }
