@@ -141,3 +141,35 @@ func TestInterimAnswersEndWithTheirRequest(t *testing.T) {
 		assert.Zero(t, l.Idle())
 	})
 }
+
+// TestRefusedBeforeItsBodyWasRead: a slot says GOAWAY when a stream was reserved, and the request has not been sent yet. It goes over another
+// connection, with its body.
+func TestRefusedBeforeItsBodyWasRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mirror := func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }
+		old, young := startSlot(mirror), startSlot(mirror)
+		defer young.Server.Close()
+		at := old
+		l := h2c.New("h:1", func(ctx context.Context, network, addr string) (net.Conn, error) { return at.dial(ctx, network, addr) })
+		l.SetOpen(true)
+		defer l.SetOpen(false)
+		first := reach(t, l)
+		io.WriteString(first, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		statuses, _ := first.answer(t)
+		require.Equal(t, []int{200}, statuses)
+		first.Close()
+
+		c := reach(t, l)
+		at = young
+		require.NoError(t, old.Shutdown(t.Context()))
+		synctest.Wait()
+		for _, part := range []string{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n", "in ", "parts"} {
+			_, err := io.WriteString(c, part)
+			require.NoError(t, err)
+		}
+		statuses, body := c.answer(t)
+		assert.Equal(t, []int{200}, statuses)
+		assert.Equal(t, "in parts", body)
+		c.Close()
+	})
+}

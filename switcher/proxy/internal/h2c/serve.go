@@ -85,7 +85,7 @@ func announced(names []string, name string) bool {
 func (l *Links) send(s *stream, w http.ResponseWriter, r *http.Request) (*http.Response, error) {
 	early := &interims{w: w}
 	defer early.end()
-	body := &kept{from: r.Body, stop: func() { http.NewResponseController(w).SetReadDeadline(past) }}
+	body := &kept{from: r.Body, until: func(t time.Time) { http.NewResponseController(w).SetReadDeadline(t) }}
 	s.used.Store(true)
 	k := s.on
 	for try := 1; ; try++ {
@@ -177,7 +177,7 @@ type kept struct {
 	over  bool        // seen is all
 	whole atomic.Bool // the end was read
 	used  bool
-	stop  func() // wakes a Read
+	until func(time.Time) // sets the deadline of Reads
 }
 
 func (b *kept) Read(p []byte) (int, error) {
@@ -209,7 +209,7 @@ func (b *kept) Close() error {
 	if b.whole.Load() {
 		return nil
 	}
-	b.stop()
+	b.until(past)
 	return nil
 }
 
@@ -219,5 +219,6 @@ func (b *kept) rewind() bool {
 		return false
 	}
 	b.at = 0
+	b.until(time.Time{}) // Close has ended it also if nobody had begun to read
 	return true
 }
