@@ -165,6 +165,9 @@ func (x *link) pass(direction int, dst, src net.Conn, count *atomic.Int64) {
 		x.breakOff()
 	case last: // closing both tells it
 	default:
+		if t, ok := dst.(interface{ Handshake() error }); ok {
+			t.Handshake() // before it TLS cannot say that anything ends; if it fails, the other direction finds that
+		}
 		if h, ok := dst.(interface{ CloseWrite() error }); ok {
 			h.CloseWrite()
 		} else {

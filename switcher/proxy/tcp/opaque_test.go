@@ -6,11 +6,13 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -118,6 +120,53 @@ func TestTLSThatEndsAtTheDoor(t *testing.T) {
 	back, err := io.ReadAll(c)
 	require.NoError(t, err, "a proper end")
 	assert.Equal(t, want, sha256.Sum256(back))
+}
+
+// unshaken is a connection of TLS as far as its ends go: before the handshake it cannot say that it writes no more.
+type unshaken struct {
+	net.Conn
+	shaken, ended chan struct{}
+}
+
+func (c *unshaken) Handshake() error {
+	<-c.shaken
+	return nil
+}
+
+func (c *unshaken) CloseWrite() error {
+	select {
+	case <-c.shaken:
+		close(c.ended)
+		return nil
+	default:
+		return errors.New("CloseWrite called before handshake complete") // as package crypto/tls says it
+	}
+}
+
+// TestAnEndBeforeTheHandshake: an application ends a connection at once, before its client's handshake with the door has come to its end. The
+// client hears of the end behind it.
+func TestAnEndBeforeTheHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, door := net.Pipe()
+		slot, app := net.Pipe()
+		app.Close()
+		s, err := tcp.New(tcp.Config{Slots: map[string]string{"blue": "127.0.0.1:1"}, Active: "blue",
+			Dial: func(context.Context, string, string) (net.Conn, error) { return slot, nil }})
+		require.NoError(t, err)
+		defer s.Close()
+		client := &unshaken{door, make(chan struct{}), make(chan struct{})}
+		var serving sync.WaitGroup
+		serving.Go(func() { s.ServeConn(client) })
+		synctest.Wait() // the end is there
+		close(client.shaken)
+		select {
+		case <-client.ended:
+		case <-time.After(time.Hour):
+			assert.Fail(t, "the client waits for ever")
+		}
+		here.Close()
+		serving.Wait()
+	})
 }
 
 func TestAConnectionWithoutHalvesEndsAsAWhole(t *testing.T) {
