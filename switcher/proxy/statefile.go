@@ -183,10 +183,22 @@ func (s *store) sweep() {
 		return // nothing depends on it
 	}
 	for _, e := range entries {
-		if n := e.Name(); strings.HasPrefix(n, "."+base+".") && strings.HasSuffix(n, ".tmp") && e.Type().IsRegular() {
-			os.Remove(filepath.Join(dir, n))
+		if e.Type().IsRegular() && leftOf(base, e.Name()) {
+			os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
+}
+
+// leftOf reports whether name is that of a temporary file of atomicfile's for base, or for what lies beside it by default. Another proxy's, whose
+// state file is called base.b, is not: that may be at work.
+func leftOf(base, name string) bool {
+	for _, more := range [...]string{"", ".sessions", ".keys"} {
+		number, ok := strings.CutPrefix(name, "."+base+more+".")
+		if number, is := strings.CutSuffix(number, ".tmp"); ok && is && strings.Trim(number, "0123456789") == "" {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *store) load() (*state, error) {

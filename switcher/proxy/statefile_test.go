@@ -293,6 +293,25 @@ func TestCutWrites(t *testing.T) {
 	assert.Equal(t, map[string]int{"blue": 100}, weightsOf(t, kept(t, path)))
 }
 
+// TestLeftoversAreSweptAndNoMore: a proxy that starts removes what killed writers of its own files have left, and nothing of another proxy, whose
+// files are called much the same and are being written.
+func TestLeftoversAreSweptAndNoMore(t *testing.T) {
+	dir := t.TempDir()
+	own := []string{".site.1234.tmp", ".site.sessions.5.tmp", ".site.keys.67.tmp"}
+	others := []string{".site.au.1234.tmp", ".site.au.sessions.5.tmp", ".site.2.1234.tmp", ".other.1234.tmp", ".site.tmp"}
+	for _, name := range append(own, others...) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+	}
+	p := kept(t, filepath.Join(dir, "site"))
+	defer p.Close()
+	for _, name := range own {
+		assert.NoFileExists(t, filepath.Join(dir, name))
+	}
+	for _, name := range others {
+		assert.FileExists(t, filepath.Join(dir, name))
+	}
+}
+
 func FuzzStateFile(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "state.json")
 	p := kept(f, path)
