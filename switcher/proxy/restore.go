@@ -158,7 +158,11 @@ func (d doubt) about(k route.Key) bool { return d.slots[k.Slot] && !k.Started.Af
 func (s *Switcher) closeStore() error {
 	s.turn.TakeAnyway()
 	defer s.turn.Give()
-	err := s.store.close(s.known.Load())
+	clean := true
+	for name := range s.cfg.Slots {
+		clean = clean && !s.doubt.about(s.last(name))
+	}
+	err := s.store.close(s.known.Load(), clean)
 	s.store = store{}
 	return err
 }

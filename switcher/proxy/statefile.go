@@ -31,7 +31,7 @@ const maxStateFile = 1 << 20
 type state struct {
 	Version  int         `json:"version"`
 	Revision uint64      `json:"revision"` // grows with each change
-	Clean    bool        `json:"clean"`    // the proxy was closed properly: nothing of it is left
+	Clean    bool        `json:"clean"`    // the proxy was closed properly: nothing is left, of it or of an earlier one
 	Slots    []slotState `json:"slots"`    // by name; only those of which something is known
 	Sum      string      `json:"sum"`      // SHA-256 of the text without it
 }
@@ -259,13 +259,13 @@ func (s *store) save(st, old *state) error {
 	return err
 }
 
-// close says in the file that the proxy has ended, and lets others use it.
-func (s *store) close(st *state) error {
+// close says in the file that the proxy has ended, if nothing of an earlier one may be left either, and lets others use it.
+func (s *store) close(st *state, clean bool) error {
 	if s.path == "" {
 		return nil
 	}
 	var err error
-	if s.lock.Lost() == nil {
+	if clean && s.lock.Lost() == nil {
 		last := *st
 		last.Clean = true
 		err = s.save(&last, nil)

@@ -210,8 +210,18 @@ func TestStateFileOnAShare(t *testing.T) {
 	p, err = proxy.NewOn(cfg, atomicfile.Write, remote)
 	require.NoError(t, err)
 	assert.Equal(t, abswap.EvidenceUnknown, evidence(p))
+	require.NoError(t, p.Close())
+
+	p, err = proxy.NewOn(cfg, atomicfile.Write, remote)
+	require.NoError(t, err)
+	assert.Equal(t, abswap.EvidenceUnknown, evidence(p), "the one before was closed, but not the one before that")
 	require.NoError(t, p.Activate(t.Context(), newSlot("blue", abswap.SlotState{Started: time.Now().Add(time.Minute)})))
 	assert.Equal(t, abswap.EvidenceExact, evidence(p))
+	require.NoError(t, p.Close())
+
+	p, err = proxy.NewOn(cfg, atomicfile.Write, remote)
+	require.NoError(t, err)
+	assert.Equal(t, abswap.EvidenceExact, evidence(p), "nothing is left of any")
 	require.NoError(t, p.Close())
 }
 
