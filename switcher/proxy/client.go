@@ -342,7 +342,7 @@ func (c *Client) order(ctx context.Context, path string, about func(revision uin
 		case errors.Is(err, ErrStale) && try < tries:
 		case errors.Is(err, errUnsent) && time.Since(began) < comeback:
 			if retry.Sleep(ctx, 50*time.Millisecond) != nil {
-				return err
+				return fmt.Errorf("%w; last: %w", ctx.Err(), err)
 			}
 			try = 0
 		default:

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -341,6 +342,21 @@ func TestClientsErrorsAreTyped(t *testing.T) {
 	assert.ErrorIs(t, err, http.ErrServerClosed)
 	refused(err)
 	assert.Equal(t, p.Traits(), client.Traits())
+}
+
+// TestOrderToNobodyEndsWithItsContext: while an order waits for a proxy that nobody listens for its context ends, and the error says so.
+func TestOrderToNobodyEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, err := proxy.NewClient(proxy.ClientConfig{Address: "unix:" + filepath.Join(t.TempDir(), "absent")})
+		require.NoError(t, err)
+		defer client.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 120*time.Millisecond) // it is between two tries then
+		defer cancel()
+		err = client.Activate(ctx, plain("blue"))
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.NotErrorIs(t, err, abswap.ErrUnknownOutcome, "nothing was sent")
+		assert.ErrorContains(t, err, "nothing was sent")
+	})
 }
 
 // TestUnknownOutcome breaks the connection under an order: before it was sent, and after.
