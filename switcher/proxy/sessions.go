@@ -147,7 +147,7 @@ func sessionKeys(file string) (*session.Keys, error) {
 
 // RotateSessionKeys reads the key file again and puts its keys in force: cookies are signed with the first one from now on, those signed with any
 // of the others are still known. So a key is retired by putting a new one before it, and dropping it when no session can be as old as that.
-// Where the file cannot be used nothing changes.
+// Where the file cannot be used, or is not there, nothing changes.
 func (s *Switcher) RotateSessionKeys() error {
 	if s.sessions == nil {
 		return fmt.Errorf("proxy: Config.Sessions is nil: there are no keys: %w", errors.ErrUnsupported)
@@ -159,7 +159,7 @@ func (s *Switcher) RotateSessionKeys() error {
 	if file == "" {
 		return fmt.Errorf("proxy: there is no key file: %w", errors.ErrUnsupported)
 	}
-	k, err := session.LoadKeys(file)
+	k, err := session.ReadKeys(file)
 	if err == nil {
 		err = s.sessions.Rotate(k)
 	}

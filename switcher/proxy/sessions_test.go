@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -406,6 +407,21 @@ func TestSessionConfigIsChecked(t *testing.T) {
 	p, err := proxy.New(cfg)
 	require.NoError(t, err, "the state file was let go")
 	require.NoError(t, p.Close())
+}
+
+// TestRotationNeedsTheKeyFile: while the key file is not there, as when one replaces it in two steps, a rotation changes nothing and makes no file.
+func TestRotationNeedsTheKeyFile(t *testing.T) {
+	b, g := newBackend(t, "blue", hello), newBackend(t, "green", hello)
+	state := filepath.Join(t.TempDir(), "state")
+	f := serve(t, proxy.Config{Slots: map[string]string{"blue": address(b.Server), "green": address(g.Server)}, Active: "blue",
+		StateFile: state, Sessions: &proxy.SessionConfig{}})
+	v := newVisitor(t, f.url)
+	require.Equal(t, "blue", v.get("/"))
+	f.activate(t, plain("green"))
+	require.NoError(t, os.Remove(state+".keys"))
+	assert.ErrorIs(t, f.RotateSessionKeys(), fs.ErrNotExist)
+	assert.NoFileExists(t, state+".keys")
+	assert.Equal(t, "blue", v.get("/"), "its session is known as before")
 }
 
 // TestSessionsSurviveARestart closes a proxy and starts it anew, with rotated keys.

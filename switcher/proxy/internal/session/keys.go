@@ -93,6 +93,16 @@ func LoadKeys(path string) (*Keys, error) {
 		text = fmt.Appendf(nil, "%x\n", key)
 		err = atomicfile.Write(path, text, 0o600)
 	}
+	return keysOf(path, text, err)
+}
+
+// ReadKeys reads the key file at path, which must exist.
+func ReadKeys(path string) (*Keys, error) {
+	text, err := atomicfile.Read(path)
+	return keysOf(path, text, err)
+}
+
+func keysOf(path string, text []byte, err error) (*Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("session keys: %w", err)
 	}
