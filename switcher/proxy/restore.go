@@ -116,6 +116,9 @@ func (s *Switcher) restore(d disk) error {
 			s.table.Seal(x.Name)
 		}
 	}
+	s.table.Each(func(g *generation, led bool) {
+		g.Target.SetOpen(led) // sessions lead to slots without a part, too
+	})
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -450,4 +452,31 @@ func TestSessionsSurviveARestart(t *testing.T) {
 	last := serve(t, cfg)
 	v.url = last.url
 	assert.Equal(t, "green", v.get("/"), "sealed stays sealed")
+}
+
+// TestRestoredSessionsKeepConnections: after a restart, too, requests of sessions in a slot that takes no new work go over connections that are kept.
+func TestRestoredSessionsKeepConnections(t *testing.T) {
+	b, g := newBackend(t, "blue", hello), newBackend(t, "green", hello)
+	var dials atomic.Int64
+	cfg := proxy.Config{Slots: map[string]string{"blue": address(b.Server), "green": address(g.Server)}, Active: "blue",
+		StateFile: filepath.Join(t.TempDir(), "state"), Sessions: &proxy.SessionConfig{},
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dials.Add(1)
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		}}
+	f := serve(t, cfg)
+	v := newVisitor(t, f.url)
+	require.Equal(t, "blue", v.get("/"))
+	f.activate(t, plain("green"))
+	require.NoError(t, f.Close())
+
+	f = serve(t, cfg)
+	v.url = f.url
+	dials.Store(0)
+	for range 10 {
+		require.Equal(t, "blue", v.get("/"))
+	}
+	assert.EqualValues(t, 1, dials.Load())
+	require.NoError(t, f.Seal(t.Context(), plain("blue")))
+	assert.Zero(t, f.IdleConns("blue"))
 }
