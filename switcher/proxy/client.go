@@ -264,7 +264,7 @@ func (c *Client) Check(ctx context.Context, r abswap.CheckRequest) error {
 		return err
 	}
 	o := checkOrder{Steps: r.Steps, Exclusive: r.Exclusive, Stops: r.Stops, Retain: r.Retain, AtDeadline: r.Drain.AtDeadline,
-		Sessions: r.Drain.Sessions, Drain: wireDrainingOptions{Timeout: r.Drain.Timeout, Grace: r.Drain.Grace, Quiet: r.Drain.Quiet}}
+		Sessions: r.Drain.Sessions, Drain: wireDrainingOptions{Timeout: r.Drain.Timeout, Grace: r.Drain.Grace, Quiet: r.Drain.Quiet, Classes: r.Drain.Classes}}
 	var errs []error
 	for _, sl := range r.Slots {
 		if sl == nil {

@@ -385,7 +385,7 @@ func (c *control) check(x call) (any, error) {
 		return nil, err
 	}
 	r := abswap.CheckRequest{Steps: o.Steps, Exclusive: o.Exclusive, Stops: o.Stops, Retain: o.Retain, Drain: abswap.DrainOptions{
-		Timeout: o.Drain.Timeout, AtDeadline: o.AtDeadline, Grace: o.Drain.Grace, Quiet: o.Drain.Quiet, Sessions: o.Sessions}}
+		Timeout: o.Drain.Timeout, AtDeadline: o.AtDeadline, Grace: o.Drain.Grace, Quiet: o.Drain.Quiet, Classes: o.Drain.Classes, Sessions: o.Sessions}}
 	for _, sl := range o.Slots {
 		r.Slots = append(r.Slots, sl.slot())
 	}

@@ -336,6 +336,10 @@ func TestClientsErrorsAreTyped(t *testing.T) {
 	err = client.Check(ctx, abswap.CheckRequest{Drain: abswap.DrainOptions{AtDeadline: abswap.CutOff}})
 	_, warning := errors.AsType[*abswap.Warning](err)
 	assert.True(t, warning)
+	byClass := abswap.CheckRequest{Drain: abswap.DrainOptions{AtDeadline: abswap.CutOff,
+		Classes: map[abswap.Class]abswap.ClassRule{abswap.ClassTunnel: {Policy: abswap.ClosePolitely, Cap: time.Hour}}}}
+	require.NoError(t, p.Check(ctx, byClass))
+	assert.NoError(t, client.Check(ctx, byClass), "the rules go with it")
 
 	require.NoError(t, p.Close())
 	err = client.Activate(ctx, plain("blue"))

@@ -97,9 +97,10 @@ type (
 		Drain      wireDrainingOptions `json:"drain"`
 	}
 	wireDrainingOptions struct {
-		Timeout time.Duration `json:"timeout"`
-		Grace   time.Duration `json:"grace"`
-		Quiet   time.Duration `json:"quiet"`
+		Timeout time.Duration                     `json:"timeout"`
+		Grace   time.Duration                     `json:"grace"`
+		Quiet   time.Duration                     `json:"quiet"`
+		Classes map[abswap.Class]abswap.ClassRule `json:"classes,omitempty"`
 	}
 )
 
