@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -89,7 +90,7 @@ func (a *acceptor) serve(l net.Listener, handle func(net.Conn)) error {
 				return net.ErrClosed
 			default:
 			}
-			if temporary(err) { // out of descriptors, or the client has gone already
+			if temporary(err) { // out of descriptors or memory, or the client has gone already
 				pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 				t := time.NewTimer(pause)
 				select {
@@ -110,8 +111,19 @@ func (a *acceptor) serve(l net.Listener, handle func(net.Conn)) error {
 	}
 }
 
+// Windows' own numbers for no more sockets, and no room for one. No other system has such.
+const (
+	wsaMFile  syscall.Errno = 10024
+	wsaNoBufs syscall.Errno = 10055
+)
+
 // temporary reports whether accepting may work again by itself.
 func temporary(err error) bool {
+	for _, e := range [...]syscall.Errno{syscall.ENOBUFS, syscall.ENOMEM, wsaMFile, wsaNoBufs} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
 	t, ok := errors.AsType[interface {
 		error
 		Temporary() bool

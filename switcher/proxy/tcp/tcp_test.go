@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -297,6 +298,35 @@ func TestShutdownWaits(t *testing.T) {
 	assert.ErrorIs(t, d.Activate(t.Context(), plain("blue")), net.ErrClosed)
 	_, err = d.Active(t.Context())
 	assert.ErrorIs(t, err, net.ErrClosed)
+}
+
+// shortListener cannot accept at first: the system is short of something.
+type shortListener struct {
+	net.Listener
+	of []error
+}
+
+func (l *shortListener) Accept() (net.Conn, error) {
+	if len(l.of) > 0 {
+		err := l.of[0]
+		l.of = l.of[1:]
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept", err)}
+	}
+	return l.Listener.Accept()
+}
+
+func TestAcceptingGoesOnWhereTheSystemWasShortOfSomething(t *testing.T) {
+	s, err := tcp.New(tcp.Config{Slots: map[string]string{"blue": listen(t, echo("blue"))}, Active: "blue"})
+	require.NoError(t, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	served := make(chan error, 1)
+	go func() {
+		served <- s.Serve(&shortListener{l, []error{syscall.EMFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.Errno(10055), syscall.Errno(10024)}})
+	}()
+	assert.Equal(t, "blue", dial(t, l.Addr().String()).line())
+	require.NoError(t, s.Close())
+	assert.ErrorIs(t, <-served, net.ErrClosed)
 }
 
 func TestCloseBreaksAndWaits(t *testing.T) {
