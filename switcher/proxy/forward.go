@@ -119,6 +119,9 @@ func (s *Switcher) forward(g guest) bool {
 			}
 		}
 		if gen == nil && work.Away {
+			if d != nil && d.sessions != nil {
+				g.Visit().Close() // it is nothing to whoever carries the request now
+			}
 			return false
 		}
 		if gen == nil {

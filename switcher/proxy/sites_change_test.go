@@ -110,6 +110,43 @@ func TestAHeldRequestGoesToTheNewSite(t *testing.T) {
 	}
 }
 
+// TestASessionStaysWithItsSite replaces a site that keeps sessions, and holds a request, by one that keeps none: it begins no session.
+func TestASessionStaysWithItsSite(t *testing.T) {
+	m := serveSites(t, proxy.SitesConfig{})
+	s := httptest.NewServer(m.Sites)
+	defer s.Close()
+	for _, front := range []string{m.addr, address(s)} {
+		old, err := m.New(proxy.Config{Slots: map[string]string{"blue": named(t, "old")}, Active: "blue", Sessions: &proxy.SessionConfig{}})
+		require.NoError(t, err)
+		require.NoError(t, m.Add(old, "one.test"))
+		release, err := old.Hold(t.Context(), abswap.HoldOptions{Each: patience, Total: patience})
+		require.NoError(t, err)
+		got := make(chan *http.Response, 1)
+		go func() {
+			req, err := http.NewRequest("GET", "http://"+front+"/", nil)
+			if assert.NoError(t, err) {
+				req.Host = "one.test"
+				resp, err := newClient(t).Do(req)
+				assert.NoError(t, err)
+				got <- resp
+			}
+		}()
+		require.Eventually(t, func() bool { return old.Held() == 1 }, patience, time.Millisecond)
+		young := m.site(t, named(t, "new"), "127.0.0.1:1")
+		_, err = m.Set(young, "one.test")
+		require.NoError(t, err)
+		release()
+		resp := within(t, got, "the answer")
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		require.NoError(t, err)
+		assert.Equal(t, "new", string(b))
+		assert.Empty(t, resp.Header["Set-Cookie"])
+		require.NoError(t, old.Close())
+		require.NoError(t, young.Close())
+	}
+}
+
 // TestOldWorkOfASiteGoesOn removes a site with an answer half way and a websocket, and others with it: both go on, its Shutdown waits for them,
 // and the client's connection goes on with another site.
 func TestOldWorkOfASiteGoesOn(t *testing.T) {
