@@ -251,3 +251,19 @@ func TestSetupRefuses(t *testing.T) {
 		require.NoError(t, srv.Settle(ctx))
 	}
 }
+
+// A site that nobody can ask by http gives the live sites of a toggle nothing to share.
+func TestSetupRefusesASiteWithoutPublicBindings(t *testing.T) {
+	srv, app := bare(t, iis.Classic)
+	ctx := t.Context()
+	out, exit := srv.Appcmd(ctx, []string{"set", "site", "Shop", "/bindings:net.tcp/808:*"}, nil)
+	require.Zero(t, exit, "%s", out)
+	setup, err := iis.NewSetup(iis.SetupConfig{App: app, Strategy: iis.StrategySiteToggle, Site: "Shop",
+		Staging: []string{"http/127.0.0.1:8001:", "http/127.0.0.1:8002:"}})
+	require.NoError(t, err)
+	before := configuration(t, srv)
+	_, err = setup.Plan(ctx)
+	assert.ErrorContains(t, err, "no binding of http or https")
+	assert.ErrorIs(t, setup.Apply(ctx), abswap.ErrPermanent)
+	assert.Equal(t, before, configuration(t, srv), "nothing was changed")
+}

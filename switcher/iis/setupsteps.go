@@ -34,6 +34,9 @@ func (s *Setup) applySteps(w *world) ([]step, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.cfg.Strategy == StrategySiteToggle && len(s.publicBindings(public)) == 0 {
+		return nil, fmt.Errorf("site %q has no binding of http or https that the other slots' sites could have too: %w", public.Name, abswap.ErrPermanent)
+	}
 	var all []step
 	for i := range s.cfg.Slots {
 		p := s.places(i, own.pool)
