@@ -280,6 +280,9 @@ func (s *Setup) undoable(ctx context.Context, w *world) error {
 			errs = append(errs, s.firstIsLive(w, p))
 			continue
 		}
+		if s.cfg.Strategy == StrategyBindingSwap {
+			errs = append(errs, s.onlyStaging(w, name, p))
+		}
 		if _, err := w.pool(p.pool); err != nil {
 			continue // it was never made, or is away already
 		}
@@ -310,6 +313,20 @@ func (s *Setup) firstIsLive(w *world, p places) error {
 	}
 	if !strings.EqualFold(at.pool, p.pool) || site.State != appcmd.Started || public == 0 {
 		return fmt.Errorf("slot %q is not the live one: activate it first: %w", s.cfg.Slots[0], abswap.ErrSlotOccupied)
+	}
+	return nil
+}
+
+// onlyStaging wants no public binding on the site of a slot other than the first: the first one's site may have some that never moved.
+func (s *Setup) onlyStaging(w *world, slot string, p places) error {
+	site, err := w.site(p.site)
+	if err != nil {
+		return nil // it was never made, or is away already
+	}
+	for _, b := range site.Bindings {
+		if b.HTTP() && !b.Same(p.staging) {
+			return fmt.Errorf("slot %q: its site %q has the binding %s: activate slot %q first: %w", slot, site.Name, b, s.cfg.Slots[0], abswap.ErrSlotOccupied)
+		}
 	}
 	return nil
 }

@@ -267,3 +267,24 @@ func TestSetupRefusesASiteWithoutPublicBindings(t *testing.T) {
 	assert.ErrorIs(t, setup.Apply(ctx), abswap.ErrPermanent)
 	assert.Equal(t, before, configuration(t, srv), "nothing was changed")
 }
+
+// The first slot's site may keep a binding of its own, for a monitor say, when the public ones move: that does not make it the live one.
+func TestUndoIsRefusedWhileAnotherSiteHasThePublicBindings(t *testing.T) {
+	srv, app := bare(t, iis.Classic)
+	ctx := t.Context()
+	appcmd := func(args ...string) {
+		t.Helper()
+		out, exit := srv.Appcmd(ctx, args, nil)
+		require.Zero(t, exit, "%s", out)
+	}
+	setup, err := iis.NewSetup(iis.SetupConfig{App: app, Strategy: iis.StrategyBindingSwap, Site: "Shop",
+		Staging: []string{"http/127.0.0.1:8001:", "http/127.0.0.1:8002:"}})
+	require.NoError(t, err)
+	require.NoError(t, setup.Apply(ctx))
+	appcmd("set", "site", "Shop", "/bindings:http/127.0.0.1:8001:,http/127.0.0.1:9000:")
+	appcmd("set", "site", "Shop-green", "/bindings:http/127.0.0.1:8002:,"+public)
+	require.NoError(t, srv.Settle(ctx))
+	before := configuration(t, srv)
+	assert.ErrorIs(t, setup.Undo(ctx), abswap.ErrSlotOccupied)
+	assert.Equal(t, before, configuration(t, srv), "nothing was changed")
+}
