@@ -39,7 +39,8 @@ func (s *Switcher) target(w world, weights map[string]int) include {
 func (s *Switcher) move(ctx context.Context, w world, weights map[string]int) error {
 	to := s.target(w, weights)
 	if !w.pending && !w.file.edited && w.file.in.body() == to.body() { // it is so; perhaps since a moment ago, by one who did not wait
-		if err := s.confirm(ctx, w, w.file.mark, earlier(w.file.in), 0); err != nil {
+		const unread = -1 // nobody was told to reload here: what the log says is of others
+		if err := s.confirm(ctx, w, w.file.mark, earlier(w.file.in), unread); err != nil {
 			return s.ended(ctx, fmt.Errorf("nginx: generation %d, which runs already: %w", w.file.mark.Generation, err))
 		}
 		return nil

@@ -119,6 +119,46 @@ func TestRefusedByTheReload(t *testing.T) {
 	}
 }
 
+// What nginx refused once, and what still stands in its log, says nothing of a configuration that runs already.
+func TestAnOldRefusalIsNotTakenForANewOne(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, shape{})
+	conf, err := os.ReadFile(e.conf())
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(e.conf(), append(conf, "nonsense on;\n"...), 0o644))
+	require.NoError(t, e.cmd.Process.Signal(syscall.SIGHUP))
+	log := filepath.Join(e.dir, "error.log")
+	require.Eventually(t, func() bool {
+		text, err := os.ReadFile(log)
+		return err == nil && strings.Contains(string(text), "nonsense")
+	}, 30*time.Second, 10*time.Millisecond)
+	require.NoError(t, os.WriteFile(e.conf(), conf, 0o644))
+
+	taking, _, err := e.sw.Workers()
+	require.NoError(t, err)
+	stuck := taking[0] // it does not hear that it is to shut down
+	require.NoError(t, syscall.Kill(stuck, syscall.SIGSTOP))
+	t.Cleanup(func() { _ = syscall.Kill(stuck, syscall.SIGCONT) })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- e.sw.Activate(ctx, e.green) }()
+	require.Eventually(t, func() bool {
+		m, err := e.sw.Ask(t.Context())
+		return err == nil && m.Weights["green"] == 100
+	}, 30*time.Second, 10*time.Millisecond)
+	cancel() // who has switched does not wait
+	require.ErrorIs(t, <-done, abswap.ErrUnknownOutcome)
+
+	impatient := e.second(t, func(c *nginx.Config) { c.ErrorLog, c.Patience = log, 300*time.Millisecond })
+	err = impatient.Activate(t.Context(), e.green)
+	assert.ErrorContains(t, err, "still takes connections")
+	assert.NotErrorIs(t, err, nginx.ErrRefused)
+	require.NoError(t, syscall.Kill(stuck, syscall.SIGCONT))
+	require.NoError(t, e.second(t, func(c *nginx.Config) { c.ErrorLog = log }).Activate(t.Context(), e.green))
+	e.answers(t, "green")
+}
+
 // What the file says is not what nginx runs until somebody reloads it.
 func TestAFileThatIsNotLoaded(t *testing.T) {
 	t.Parallel()
