@@ -52,6 +52,7 @@ type Door struct {
 type Fleet struct {
 	cfg   FleetConfig
 	doors []*fleetDoor
+	turn  chan struct{} // holds one token: who has it takes a member out
 }
 
 // fleetDoor is one HAProxy with its name.
@@ -70,7 +71,8 @@ var (
 
 // NewFleet checks cfg and returns a switcher; it asks nobody. The error lists all mistakes.
 func NewFleet(cfg FleetConfig) (*Fleet, error) {
-	f := &Fleet{cfg: cfg}
+	f := &Fleet{cfg: cfg, turn: make(chan struct{}, 1)}
+	f.turn <- struct{}{}
 	var errs []error
 	if len(cfg.Doors) == 0 {
 		errs = append(errs, errors.New("FleetConfig.Doors is empty: name at least one HAProxy"))
@@ -158,6 +160,12 @@ func (f *Fleet) Members(ctx context.Context) (map[string]abswap.Member, error) {
 func (f *Fleet) TakeOut(ctx context.Context, s abswap.Slot) error {
 	if err := f.known(ctx, s); err != nil {
 		return fmt.Errorf("take %q out: %w", nameOf(s), err)
+	}
+	select { // two that each spare the other would take both out
+	case <-f.turn:
+		defer func() { f.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return fmt.Errorf("take %q out: %w", s.Name(), context.Cause(ctx))
 	}
 	if err := f.each(func(_ int, d *fleetDoor) error { return d.spare(ctx, s.Name()) }); err != nil {
 		return fmt.Errorf("take %q out: %w", s.Name(), err)

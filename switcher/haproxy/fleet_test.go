@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -311,6 +312,42 @@ func TestFleetCheckAndADoorThatIsGone(t *testing.T) {
 	assert.ErrorContains(t, err, "has no state file")
 	_, warned := errors.AsType[*abswap.Warning](err)
 	assert.True(t, warned)
+}
+
+// Of the last two members one stays, also where both are taken out at the same time.
+func TestFleetKeepsTheLastOfTwoThatAreTakenOutAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f *haproxy.Fleet
+		var first sync.Once
+		second := make(chan error, 1)
+		admin := map[string]int{"s1": 0, "s2": 0}
+		rt := scripted(t, func(command string) string {
+			first.Do(func() { // the other one comes while this one looks whether another serves
+				go func() { second <- f.TakeOut(t.Context(), node("n2")) }()
+				synctest.Wait()
+			})
+			words := strings.Fields(command)
+			switch {
+			case strings.HasPrefix(command, "show servers state "):
+				text := "1\n# be_name srv_name srv_op_state srv_admin_state srv_uweight srv_iweight\n"
+				for _, name := range []string{"s1", "s2"} {
+					text += fmt.Sprintf("be_site %s 2 %d 1 1\n", name, admin[name])
+				}
+				return text + "\n"
+			case strings.HasPrefix(command, "set server ") && strings.HasSuffix(command, " state maint"):
+				admin[strings.TrimPrefix(words[2], "be_site/")] = 1
+				return "\n"
+			}
+			return "Unknown command.\n\n"
+		})
+		var err error
+		f, err = haproxy.NewFleet(haproxy.FleetConfig{Doors: []haproxy.Door{{Runtime: rt}}, Backend: "be_site",
+			Members: map[string][]string{"n1": {"s1"}, "n2": {"s2"}}})
+		require.NoError(t, err)
+		require.NoError(t, f.TakeOut(t.Context(), node("n1")))
+		assert.ErrorIs(t, <-second, abswap.ErrPermanent)
+		assert.Equal(t, map[string]int{"s1": 1, "s2": 0}, admin)
+	})
 }
 
 func TestFleetTellsAllMistakes(t *testing.T) {
