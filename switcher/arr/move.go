@@ -80,7 +80,10 @@ func (m *move) remembered(ctx context.Context) error {
 			return nil
 		}
 	}
-	return m.remember(m.goal.states, v)
+	if err := m.remember(m.goal.states, v); err != nil { // the states are as they shall be, and nothing is taken back
+		return fmt.Errorf("%w: %w", abswap.ErrUnknownOutcome, err)
+	}
+	return nil
 }
 
 // states brings about the states of g: open ones first, and all others when those are healthy. What may be lost on the way, a call or a

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -345,6 +346,27 @@ func TestForce(t *testing.T) {
 	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
 	assert.ErrorIs(t, b.sw.Force(t.Context(), b.blue, abswap.ForceCut), abswap.ErrPermanent, "it is live")
 	assert.ErrorIs(t, b.sw.Force(t.Context(), b.green, 9), abswap.ErrPermanent)
+}
+
+// A change that is in force, and of which only the last note failed, is not told as one that did not happen.
+func TestMemoryThatFailsAtTheEndOfAChange(t *testing.T) {
+	t.Parallel()
+	var armed atomic.Bool
+	b := opened(t, setting{with: func(c *arr.Config) {
+		c.OnCall = func(call string, _ time.Duration, _ error) {
+			if strings.Contains(call, "GracefulStop") && armed.CompareAndSwap(true, false) { // a folder that nothing can replace
+				assert.NoError(t, os.Remove(c.Memory))
+				assert.NoError(t, os.Mkdir(c.Memory, 0o755))
+			}
+		}
+	}})
+	require.NoError(t, b.sw.Activate(t.Context(), b.blue))
+	armed.Store(true)
+	assert.ErrorIs(t, b.sw.Activate(t.Context(), b.green), abswap.ErrUnknownOutcome)
+	assert.False(t, armed.Load())
+	name, err := b.sw.Active(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "green", name)
 }
 
 func TestHealthFile(t *testing.T) {
