@@ -218,7 +218,7 @@ func (p *process) ask(ctx context.Context, line []byte, limit time.Duration) ([]
 	}()
 	answer, err := p.next(ctx, limit)
 	if err != nil {
-		err = multi.Join(err, p.kill()) // which ends the writing too
+		_ = p.kill() // which ends the writing too; whether it has gone end tells
 	}
 	if werr := <-written; werr != nil && err == nil {
 		err = fmt.Errorf("it answers what it has not read: %w", werr)
@@ -256,6 +256,9 @@ func (p *process) end() error {
 	_ = p.stdout.Close() // the reader ends, also where a child of the process lives on
 	<-p.done
 	_ = p.cmd.Wait() // it was killed: how it ended says nothing
+	if p.cmd.ProcessState != nil {
+		return nil // it has gone; one that goes by itself Windows refuses to kill: access is denied
+	}
 	return err
 }
 
