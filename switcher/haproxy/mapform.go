@@ -222,8 +222,11 @@ func (m *MapSwitcher) lead(ctx context.Context, backend string) error {
 	if err != nil {
 		return fmt.Errorf("map file %s: %w: add a line for it and reload HAProxy: %w", m.cfg.File, err, abswap.ErrPermanent)
 	}
-	if err := writeFile(ctx, m.cfg.File, content, perm); err != nil {
-		return fmt.Errorf("map file %s: %w", m.cfg.File, err)
+	if ctx.Err() != nil {
+		return fmt.Errorf("map file %s: %w", m.cfg.File, context.Cause(ctx))
+	}
+	if err := writeFile(ctx, m.cfg.File, content, perm); err != nil { // it may be replaced all the same, and not flushed
+		return multi.Join(fmt.Errorf("map file %s: %w", m.cfg.File, err), m.putBack(ctx))
 	}
 	effect, cancel := m.detached(ctx)
 	defer cancel()

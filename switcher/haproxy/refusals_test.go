@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -121,6 +123,54 @@ func TestTheFileIsWrittenBeforeTheRuntimeAndPutBackAfterARefusal(t *testing.T) {
 		active, err := sw.Active(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, blue.Name(), active)
+	})
+}
+
+// A file that was replaced, and could not be flushed to the disk, leads no reload to a slot that was not switched to.
+func TestAFileThatIsNotFlushedIsPutBack(t *testing.T) {
+	if runtime.GOOS == "windows" || os.Geteuid() == 0 {
+		t.Skip("needs a folder in which this user may replace files, and which it may not open")
+	}
+	folder := func(t *testing.T) string {
+		dir := filepath.Join(t.TempDir(), "files")
+		require.NoError(t, os.Mkdir(dir, 0o700))
+		t.Cleanup(func() { assert.NoError(t, os.Chmod(dir, 0o700)) })
+		return dir
+	}
+	_, green := slots()
+	t.Run("map", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			file := filepath.Join(folder(t), "slots.map")
+			write(t, file, "mysite be_blue\n")
+			require.NoError(t, os.Chmod(filepath.Dir(file), 0o300))
+			to := "be_blue"
+			err := mapOn(t, scripted(t, calm(&to)), file).Activate(t.Context(), green)
+			assert.ErrorContains(t, err, "not flushed")
+			assert.Equal(t, "be_blue", to)
+			assert.Equal(t, "mysite be_blue\n", read(t, file))
+		})
+	})
+	t.Run("servers", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			file := filepath.Join(folder(t), "be_site.state")
+			require.NoError(t, os.Chmod(filepath.Dir(file), 0o300))
+			const states = "1\n# be_name srv_name srv_op_state srv_admin_state srv_uweight srv_iweight\nbe_site blue 2 0 1 1\nbe_site green 2 8 1 1\n"
+			rt := scripted(t, func(command string) string {
+				assert.NotContains(t, command, "set server")
+				switch {
+				case strings.HasPrefix(command, "show servers state "):
+					return states + "\n"
+				case strings.HasPrefix(command, "show stat "):
+					return "# pxname,svname,qcur,scur,status,\nbe_site,BACKEND,0,0,UP,\n\n"
+				}
+				return "\n"
+			})
+			sw, err := haproxy.NewServers(haproxy.ServersConfig{Runtime: rt, Backend: "be_site", StateFile: file,
+				Slots: map[string][]string{"blue": {"blue"}, "green": {"green"}}})
+			require.NoError(t, err)
+			assert.ErrorContains(t, sw.Activate(t.Context(), green), "not flushed")
+			assert.Equal(t, states, read(t, file))
+		})
 	})
 }
 

@@ -270,8 +270,11 @@ func (x *ServerSwitcher) put(ctx context.Context, t *stateTable, targets []targe
 		for _, one := range targets {
 			t.set(x.cfg.Backend, one)
 		}
-		if err := writeFile(ctx, x.cfg.StateFile, t.text(), 0o644); err != nil {
-			return fmt.Errorf("state file: %w", err)
+		if ctx.Err() != nil {
+			return fmt.Errorf("state file: %w", context.Cause(ctx))
+		}
+		if err := writeFile(ctx, x.cfg.StateFile, t.text(), 0o644); err != nil { // it may be replaced all the same, and not flushed
+			return multi.Join(fmt.Errorf("state file: %w", err), x.remember(ctx))
 		}
 	}
 	if err := ctx.Err(); err != nil && x.cfg.StateFile == "" {
