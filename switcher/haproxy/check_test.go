@@ -321,3 +321,34 @@ func TestALongUploadInAnOldWorkerCounts(t *testing.T) {
 		})
 	}
 }
+
+// TestOneIdleClientOfAnOldWorker reloads beside a client that keeps its connection: one more request of it will reach the slot that was active.
+func TestOneIdleClientOfAnOldWorker(t *testing.T) {
+	needHAProxy(t)
+	t.Parallel()
+	rig, in, err := serversRig(t.Context(), serversConfig, false)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, rig.Close()) }()
+	require.NoError(t, rig.Switcher.Activate(t.Context(), rig.Blue))
+	ask, done := rig.KeepAlive()
+	defer done()
+	slot, err := ask(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "blue", slot)
+	in.reloaded(t)
+
+	rt := in.runtime(true)
+	rt.Patience = 500 * time.Millisecond
+	impatient, err := haproxy.NewServers(haproxy.ServersConfig{Runtime: rt, Backend: "be_site", Slots: map[string][]string{"blue": {"blue"}, "green": {"green"}},
+		StateFile: in.path("be_site.state")})
+	require.NoError(t, err)
+	err = impatient.Activate(t.Context(), rig.Green)
+	assert.ErrorIs(t, err, abswap.ErrUnknownOutcome)
+	assert.ErrorContains(t, err, "idle client connection")
+	_, err = ask(t.Context()) // which ends the connection
+	require.NoError(t, err)
+	require.NoError(t, rig.Switcher.Activate(t.Context(), rig.Green))
+	slot, err = ask(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "green", slot)
+}

@@ -13,6 +13,7 @@ type session struct {
 	began    time.Time     // by HAProxy's clock, in a zone that it does not tell
 	age      time.Duration // in whole seconds, or coarser
 	source   string
+	cli      bool // a command to the runtime API, such as the one that lists the sessions
 	backend  string
 	server   string // "": none yet
 	method   string // "": none, or not known
@@ -58,6 +59,8 @@ func parseSessionHead(line string) (session, error) {
 // detail reads one of the further lines, of which only some matter.
 func (s *session) detail(line string) {
 	switch {
+	case strings.HasPrefix(line, "frontend="):
+		s.cli = attribute(line, "frontend") == "GLOBAL"
 	case strings.HasPrefix(line, "backend="):
 		s.backend = known(attribute(line, "backend"))
 	case strings.HasPrefix(line, "server="):

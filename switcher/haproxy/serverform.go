@@ -403,10 +403,14 @@ func (x *ServerSwitcher) idleClients(ctx context.Context, w worker) (int, error)
 	return clients - connections(all), err
 }
 
-// connections counts the clients' connections of sessions: several requests may share one.
+// connections counts the clients' connections of sessions: several requests may share one. Those of the runtime API are not among the CurrConns of
+// "show info".
 func connections(all []session) int {
 	n, seen := 0, map[string]bool{}
 	for _, s := range all {
+		if s.cli {
+			continue
+		}
 		if strings.HasPrefix(s.source, "unix:") || !seen[s.source] { // Unix sockets have one name for all
 			n++
 		}
