@@ -119,6 +119,39 @@ func TestIdleConnectionsEnd(t *testing.T) {
 	}
 }
 
+// TestSlowBodiesDoNotEnd: Config.HeadTimeout is for heads, also where one has come in pieces and a body follows.
+func TestSlowBodiesDoNotEnd(t *testing.T) {
+	const size = 30
+	app := func(c net.Conn, br *bufio.Reader) {
+		r, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		got, err := io.ReadAll(r.Body)
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n%d", len(got))
+		assert.NoError(t, err)
+	}
+	bubble(t, proxy.Config{HeadTimeout: 10 * time.Second}, app, func(p *proxy.Switcher, c net.Conn, br *bufio.Reader) {
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-")
+		time.Sleep(time.Second)
+		fmt.Fprintf(c, "Length: %d\r\n\r\n", size)
+		for range size {
+			time.Sleep(time.Second)
+			if _, err := io.WriteString(c, "."); !assert.NoError(t, err) {
+				return
+			}
+		}
+		c.SetReadDeadline(time.Now().Add(time.Minute))
+		h, err := readHead(br)
+		require.NoError(t, err)
+		assert.Contains(t, h, "200 OK")
+		got := make([]byte, 2)
+		io.ReadFull(br, got)
+		assert.Equal(t, fmt.Sprint(size), string(got))
+		assert.Zero(t, p.Stats())
+	})
+}
+
 // TestSlowHeadsEnd after Config.HeadTimeout, however they trickle.
 func TestSlowHeadsEnd(t *testing.T) {
 	bubble(t, proxy.Config{HeadTimeout: 10 * time.Second}, answerAll, func(_ *proxy.Switcher, c net.Conn, br *bufio.Reader) {

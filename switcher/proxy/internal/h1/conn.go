@@ -244,8 +244,21 @@ func (c *conn) readHead() bool {
 			c.revive()
 		}
 	}
+	c.headEnds()
 	x.begin(c.pending())
 	return true
+}
+
+// headEnds says that no time runs for the head any more: a body that follows may take as long as it likes.
+func (c *conn) headEnds() {
+	word := c.state.Load()
+	if word&phaseMask == phaseBusy {
+		return
+	}
+	c.change++
+	if word&phaseMask != phaseHead || !c.state.CompareAndSwap(word, c.change<<phaseBits|phaseBusy) {
+		c.revive() // it ran out at the same moment
+	}
 }
 
 // look is sweep's look at the connection.
