@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -136,4 +137,37 @@ func TestCutDoesNotWaitForADeafClient(t *testing.T) {
 	go func() { cut <- f.Force(t.Context(), plain("blue"), abswap.ForceCut) }()
 	assert.NoError(t, within(t, cut, "cut"))
 	f.idle(t, "blue")
+}
+
+// TestClientSendsAllOfALargeUploadThatIsNotTaken lets the slot answer in the midst of a large upload and close its connection: the client, which
+// was not told to go, sends the rest of its body, and then its next request.
+func TestClientSendsAllOfALargeUploadThatIsNotTaken(t *testing.T) {
+	const size, first = 3 << 20, 1 << 20
+	answered, closed := make(chan bool), make(chan bool)
+	reset := sync.OnceFunc(func() { close(answered) })
+	defer reset()
+	f := single(t, rawBackend(t, func(n int, c net.Conn, br *bufio.Reader) {
+		readHead(br)
+		if n > 0 {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			return
+		}
+		io.CopyN(io.Discard, br, first)
+		io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+		<-answered
+		c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+		close(closed)
+	}))
+	c := f.raw(t)
+	c.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " + strconv.Itoa(size) + "\r\n\r\n")
+	c.send(strings.Repeat(".", first))
+	h := c.head()
+	require.Contains(t, h, "413 ")
+	require.NotContains(t, h, "Connection: close")
+	reset()
+	within(t, closed, "the reset")
+	c.send(strings.Repeat(".", size-first))
+	c.send(plainGET)
+	assert.Contains(t, c.head(), "200 OK", "the next request is none of the body")
 }

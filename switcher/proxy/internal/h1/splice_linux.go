@@ -107,11 +107,11 @@ func (s *Server) splice(dst, src *link, n int64, moved func(int64)) (rerr, werr 
 			step = min(2*step, pipeSize)
 			s.pipes.put(p)
 		}
+		moved(int64(in)) // src has given it, whatever has become of it
+		n -= int64(in)
 		if err != nil {
 			return nil, err
 		}
-		moved(int64(in))
-		n -= int64(in)
 	}
 	return nil, nil
 }
