@@ -259,3 +259,30 @@ func TestADialThatPanicsEndsOneRequest(t *testing.T) {
 	require.NoError(t, f.Close())
 	assert.Contains(t, log.String(), "dialing the slot panicked: a fault of the caller's")
 }
+
+// TestRepeatStillAsksForTheBody loses a kept connection over a request whose client waits for a 100: the next attempt gets the body.
+func TestRepeatStillAsksForTheBody(t *testing.T) {
+	slot := rawBackend(t, func(n int, c net.Conn, br *bufio.Reader) {
+		if readHead(br); n == 0 {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			readHead(br)
+			return
+		}
+		io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+		got := make([]byte, 4)
+		io.ReadFull(br, got)
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n%s", got)
+	})
+	f := serve(t, proxy.Config{Slots: map[string]string{"blue": slot}, Active: "blue", ReuseBefore: time.Hour})
+	c := f.raw(t)
+	c.send(plainGET)
+	require.Contains(t, c.head(), "200 OK")
+	require.Equal(t, "ok", c.read(2))
+	f.idle(t, "blue") // the connection has been put back
+	c.send("PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+	require.Contains(t, c.head(), "100 Continue")
+	c.send("body")
+	assert.Contains(t, c.head(), "200 OK")
+	assert.Equal(t, "body", c.read(4))
+	assert.EqualValues(t, 1, f.Stats().Retried)
+}

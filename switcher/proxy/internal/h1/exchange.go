@@ -206,7 +206,7 @@ func (x *Exchange) dropHead() {
 // Attempt carries the request through one generation, in which it has been counted. When it returns, nothing of it is left there: the
 // connection to the slot is closed or put back, and no goroutine reads the client's body.
 func (x *Exchange) Attempt(gen *Generation, fresh bool) (how Ending, err error) {
-	x.gen, x.heard = gen, false
+	x.gen, x.heard, x.refused = gen, false, false
 	for {
 		u, kept, err := x.connect(fresh)
 		if err != nil {
