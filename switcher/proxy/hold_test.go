@@ -298,3 +298,17 @@ func TestClosedClientGivesUpItsHold(t *testing.T) {
 	assert.ErrorIs(t, err, abswap.ErrBusy, "the release of an earlier one did no harm")
 	second()
 }
+
+// TestBodyThatPassesAHoldIsAskedFor: a client that waits for a 100, and whose body is too large to wait, gets the slot's.
+func TestBodyThatPassesAHoldIsAskedFor(t *testing.T) {
+	f, _, _ := pair(t, echoBody, echoBody)
+	release, err := f.Hold(t.Context(), abswap.HoldOptions{Total: longHold.Total, Bytes: 1, Beyond: abswap.HoldPass})
+	require.NoError(t, err)
+	defer release()
+	c := f.raw(t)
+	c.send("POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+	require.Contains(t, c.head(), "100 Continue")
+	c.send("hello")
+	assert.Contains(t, c.head(), "200 OK")
+	assert.Equal(t, "5 hello ", c.read(8))
+}

@@ -421,9 +421,7 @@ func (x *Exchange) proceed(u *Upstream) {
 	if x.upload != nil || x.refused || x.ended() {
 		return
 	}
-	if x.ahead == nil {
-		x.writeInterim([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
-	}
+	x.writeInterim([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
 	x.begun = true
 	x.beginBody(u)
 }
