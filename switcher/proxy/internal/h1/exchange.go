@@ -351,8 +351,10 @@ func (x *Exchange) send(u *Upstream, kept bool) (err error) {
 		_, werr = u.Write(data)
 		x.beginBody(u)
 	case async:
-		u.SetReadDeadline(time.Now().Add(continueWait))
-		werr, err = u.ask(data, false)
+		if _, werr = u.Write(data); werr == nil {
+			u.SetReadDeadline(time.Now().Add(continueWait)) // only now: where it runs out the head must have gone
+			err = u.fill(false)
+		}
 	default:
 		werr, err = u.ask(data, kept)
 	}
