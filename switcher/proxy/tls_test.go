@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -116,4 +117,21 @@ func TestTLS(t *testing.T) {
 	assert.NotContains(t, string(text), "200 OK")
 	status, _, _ := ask(t, client, f.url)
 	assert.Equal(t, 200, status)
+}
+
+// TestBrokenAnswerToAnOldClientOverTLS ends without TLS's own goodbye: nothing else tells a client of HTTP/1.0 that its answer is not whole.
+func TestBrokenAnswerToAnOldClientOverTLS(t *testing.T) {
+	slot := rawBackend(t, func(_ int, c net.Conn, br *bufio.Reader) {
+		readHead(br)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+	})
+	f, cfg := serveTLS(t, proxy.Config{Slots: map[string]string{"blue": slot}, Active: "blue"})
+	c, err := tls.Dial("tcp", f.addr, cfg)
+	require.NoError(t, err)
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, "GET / HTTP/1.0\r\nHost: x\r\n\r\n")
+	_, err = io.ReadAll(c)
+	assert.Error(t, err, "what came is not all")
+	assert.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 }

@@ -430,6 +430,18 @@ func (c *conn) linger() {
 	}
 }
 
+// reset closes the connection so that the client sees that something is missing.
+func (c *conn) reset() {
+	nc := c.Conn
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn() // TLS's own end says that all is there
+	}
+	if t, ok := nc.(interface{ SetLinger(int) error }); ok {
+		t.SetLinger(0)
+	}
+	nc.Close()
+}
+
 // closeWrite ends the writing side of c; ok is false if it has no way to.
 func closeWrite(c net.Conn) (ok bool, err error) {
 	h, ok := c.(interface{ CloseWrite() error })

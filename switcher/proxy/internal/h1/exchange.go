@@ -184,9 +184,7 @@ func (x *Exchange) finish() bool {
 		case x.linger:
 			c.linger()
 		case x.reset:
-			if t, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
-				t.SetLinger(0)
-			}
+			c.reset()
 		}
 	}
 	return again
