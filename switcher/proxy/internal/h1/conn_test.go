@@ -4,9 +4,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -80,4 +83,30 @@ func TestWorkersServeAgain(t *testing.T) {
 	s.Close()
 	assert.Zero(t, s.waiting.Load())
 	s.Close()
+}
+
+// full is a listener whose first calls fail as those of a system that has nothing left, and that then is closed.
+type full struct {
+	net.Listener
+	left []syscall.Errno
+}
+
+func (l *full) Accept() (net.Conn, error) {
+	if len(l.left) == 0 {
+		return nil, net.ErrClosed
+	}
+	err := l.left[0]
+	l.left = l.left[1:]
+	return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept", err)}
+}
+
+// Serve goes on when the system, Windows too, has nothing left for another connection, or its client has gone.
+func TestServeOutlastsWhatPasses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewServer(Config{Logger: slog.New(slog.DiscardHandler)}, refusing{})
+		defer s.Close()
+		l := &full{left: []syscall.Errno{syscall.EMFILE, syscall.ENOBUFS, syscall.ECONNABORTED, 10024, 10055, 10053, 10054}}
+		assert.ErrorIs(t, s.Serve(l), net.ErrClosed)
+		assert.Empty(t, l.left)
+	})
 }

@@ -103,13 +103,22 @@ func (s *Server) Serve(l net.Listener) error {
 // exhausted reports whether Accept has failed since the process, or the system, has no descriptor or memory left, or since the client has
 // gone again: the next call may do better.
 func exhausted(err error) bool {
-	for _, e := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET} {
+	for _, e := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET,
+		wsaMFile, wsaNoBufs, wsaConnAborted, wsaConnReset} {
 		if errors.Is(err, e) {
 			return true
 		}
 	}
 	return false
 }
+
+// What Windows says instead (winsock2.h); package syscall has values of its own there, which no call returns. No other system has these.
+const (
+	wsaMFile       syscall.Errno = 10024
+	wsaConnAborted syscall.Errno = 10053
+	wsaConnReset   syscall.Errno = 10054
+	wsaNoBufs      syscall.Errno = 10055
+)
 
 // rest waits; it is false if the server was closed meanwhile.
 func (s *Server) rest(d time.Duration) bool {
