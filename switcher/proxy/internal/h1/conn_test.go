@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net"
@@ -108,5 +109,39 @@ func TestServeOutlastsWhatPasses(t *testing.T) {
 		l := &full{left: []syscall.Errno{syscall.EMFILE, syscall.ENOBUFS, syscall.ECONNABORTED, 10024, 10055, 10053, 10054}}
 		assert.ErrorIs(t, s.Serve(l), net.ErrClosed)
 		assert.Empty(t, l.left)
+	})
+}
+
+// holding is a Front that keeps every request until it is let go.
+type holding struct {
+	refusing
+	letGo chan struct{}
+}
+
+func (h holding) Forward(x *Exchange) {
+	<-h.letGo
+	x.Abort()
+}
+
+// Who waits in Shutdown is told that the last connection has ended, also where another one does.
+func TestShutdownTwiceAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		front := holding{letGo: make(chan struct{})}
+		s := NewServer(Config{Logger: slog.New(slog.DiscardHandler)}, front)
+		defer s.Close()
+		client, nc := net.Pipe()
+		defer client.Close()
+		s.add(nc)
+		_, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var both sync.WaitGroup
+		for range 2 {
+			both.Go(func() { assert.NoError(t, s.Shutdown(ctx)) })
+		}
+		synctest.Wait()
+		close(front.letGo)
+		both.Wait()
 	})
 }

@@ -212,6 +212,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 		s.mu.Unlock()
 		if busy == 0 {
+			s.ring() // for who else waits here
 			return nil
 		}
 		select {
