@@ -10,7 +10,7 @@ import (
 // answer passes the final answer on to the client, then sees the upload to its end. It gives r back.
 func (x *Exchange) answer(u *Upstream, r *Response) (how Ending, keep bool, err error) {
 	// A body that has not begun never will, and a cut from here on breaks off the answer.
-	if x.flags.Or(flagAnswered)&flagCut != 0 {
+	if !x.beginAnswer() {
 		putResponse(r)
 		return Cut, false, nil
 	}
@@ -53,6 +53,19 @@ func (x *Exchange) answer(u *Upstream, r *Response) (how Ending, keep bool, err 
 		keep = false // the slot misses a part of the body: nothing can follow on its connection
 	}
 	return Done, keep, nil
+}
+
+// beginAnswer says that the final answer is on its way. It is false if a cut came before: then there is none, and the client can be told.
+func (x *Exchange) beginAnswer() bool {
+	for {
+		old := x.flags.Load()
+		if old&flagCut != 0 {
+			return false
+		}
+		if x.flags.CompareAndSwap(old, old|flagAnswered) {
+			return true
+		}
+	}
 }
 
 // closing reports whether the client is to open another connection for its next request.

@@ -145,3 +145,14 @@ func TestShutdownTwiceAtATime(t *testing.T) {
 		both.Wait()
 	})
 }
+
+// A cut that comes before the answer's first byte leaves the request without one: it can still be told.
+func TestCutJustBeforeTheAnswer(t *testing.T) {
+	x := &Exchange{}
+	x.cutNow()
+	how, keep, err := x.answer(nil, getResponse())
+	assert.Equal(t, Cut, how)
+	assert.False(t, keep)
+	assert.NoError(t, err)
+	assert.False(t, x.Answered())
+}

@@ -45,7 +45,7 @@ func (x *Exchange) openTunnel(u *Upstream, r *Response) (*tunnel, Ending, error)
 	if !sameProtocol(asked, got) {
 		return nil, x.verdict(Failed), fmt.Errorf("slot changed to protocol %q, the client asked for %q", got, asked)
 	}
-	if x.flags.Or(flagAnswered)&flagCut != 0 {
+	if !x.beginAnswer() {
 		return nil, Cut, nil
 	}
 	c := x.conn
