@@ -1,10 +1,12 @@
 package h1
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"runtime"
 	"sync"
@@ -15,6 +17,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/abswap/abswap/switcher/proxy/internal/route"
 )
 
 // refusing is a Front that ends every exchange at once.
@@ -155,4 +159,49 @@ func TestCutJustBeforeTheAnswer(t *testing.T) {
 	assert.False(t, keep)
 	assert.NoError(t, err)
 	assert.False(t, x.Answered())
+}
+
+// cutting is a Front that cuts each request when its answer has been written, and before it leaves the count.
+type cutting struct {
+	refusing
+	table *route.Table[*Pool]
+}
+
+func (f cutting) Forward(x *Exchange) {
+	how, _ := x.Attempt(f.table.Enter(x.Work(), nil), false)
+	x.Work().Cut()
+	x.Work().Leave()
+	x.End(how)
+}
+
+// A cut that comes when the answer is complete does not end the next request on the connection, which may be another slot's.
+func TestCutJustBehindTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+		cfg := NewPoolConfig(PoolConfig{Dial: func(context.Context, string, string) (net.Conn, error) {
+			ours, slot := net.Pipe()
+			go func() {
+				defer slot.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(slot)); err == nil {
+					io.WriteString(slot, answer)
+				}
+			}()
+			return ours, nil
+		}})
+		table := route.New[*Pool]("blue")
+		table.Set(route.Part[*Pool]{Gen: table.Generation(route.Key{Slot: "blue"}, func() *Pool { return NewPool(cfg, Life{}, "") }), Part: 100})
+		s := NewServer(Config{Logger: slog.New(slog.DiscardHandler)}, cutting{table: table})
+		defer s.Close()
+		client, nc := net.Pipe()
+		defer client.Close()
+		s.add(nc)
+		for range 2 {
+			_, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			require.NoError(t, err)
+			got := make([]byte, len(answer))
+			_, err = io.ReadFull(client, got)
+			require.NoError(t, err)
+			assert.Equal(t, answer, string(got))
+		}
+	})
 }

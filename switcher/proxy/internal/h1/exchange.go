@@ -186,6 +186,8 @@ func (x *Exchange) finish() bool {
 		case x.reset:
 			c.reset()
 		}
+	} else if x.wasCut() {
+		c.SetWriteDeadline(noDeadline) // the cut came when all was written, and is not the next request's
 	}
 	return again
 }
