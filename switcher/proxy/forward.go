@@ -183,7 +183,12 @@ func (s *Switcher) conclude(g guest, gen *generation, how h1.Ending, err error) 
 	case h1.Done, h1.Early:
 		g.End(how)
 	case h1.Finished:
-		s.log(slog.LevelDebug, "upgraded connection ended", g, gen, err)
+		if g.Work().Order() == route.Cut {
+			s.stats.cut.Add(1)
+			s.log(slog.LevelWarn, "upgraded connection cut by order", g, gen, err)
+		} else {
+			s.log(slog.LevelDebug, "upgraded connection ended", g, gen, err)
+		}
 		g.End(how)
 	case h1.Redial:
 		s.stats.failed.Add(1)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/abswap/abswap"
+	"github.com/abswap/abswap/switcher/proxy"
 )
 
 const upgradeHead = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -176,4 +177,27 @@ func TestRefusedUpgradeIsAnAnswer(t *testing.T) {
 	c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	assert.Contains(t, c.head(), "200 OK")
 	f.idle(t, "blue")
+}
+
+// TestCutTunnelsAreCounted in Stats, as all that ForceCut ends; one that has ended by itself is not.
+func TestCutTunnelsAreCounted(t *testing.T) {
+	f, _, _ := pair(t, upgrader("first", echo), hello)
+	for _, cut := range []bool{false, true} {
+		c := f.raw(t)
+		c.send(upgradeHead)
+		require.Contains(t, c.head(), "101 ")
+		require.Equal(t, "first", c.read(5))
+		if cut {
+			require.NoError(t, f.Force(t.Context(), plain("blue"), abswap.ForceCut))
+		} else {
+			c.CloseWrite()
+			assert.Empty(t, c.rest())
+		}
+		f.idle(t, "blue")
+		want := proxy.Stats{}
+		if cut {
+			want.Cut = 1
+		}
+		soon(t, "it is counted", func() bool { return f.Stats() == want })
+	}
 }
