@@ -188,6 +188,7 @@ func (c frontCounts) old(ctx context.Context, was blame) (all map[string]abswap.
 	all, full = map[string]abswap.Load{}, true
 	for name := range c.h.slots {
 		g := c.h.named(name)
+		since := time.Since(was.before) // before ages are told: an answer that is long on its way makes nothing younger
 		count, err := c.h.cfg.Front.InFlight(ctx, g)
 		if err != nil {
 			return nil, false, err
@@ -196,7 +197,6 @@ func (c frontCounts) old(ctx context.Context, was blame) (all map[string]abswap.
 		if err != nil {
 			return nil, false, err
 		}
-		since := time.Since(was.before)
 		var l abswap.Load
 		young := false
 		for _, w := range list {
