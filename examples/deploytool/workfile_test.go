@@ -42,7 +42,7 @@ func (l workLog) done(release string, began time.Time) {
 
 // work is what the applications of a machine did.
 type work struct {
-	deliveries map[string]int // by ID of the POST
+	deliveries map[string]int    // by ID of the POST
 	spans      map[string][]span // by release
 }
 
