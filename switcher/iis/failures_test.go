@@ -187,9 +187,12 @@ func TestKilledCommit(t *testing.T) {
 				b.srv.Inject(matching(kind, 1, "set", "config"))
 				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 				defer cancel()
+				b.mu.Lock()
+				b.commands = nil
+				b.mu.Unlock()
 				err := b.sw.Activate(ctx, b.green)
 				b.srv.ClearFaults()
-				if err != nil && !strings.Contains(err.Error(), "not run: ") { // on a busy machine ctx may end before the commit
+				if err != nil && b.ran("set config") && !strings.Contains(err.Error(), "not run: ") { // on a busy machine ctx may end before the commit
 					assert.ErrorIs(t, err, abswap.ErrUnknownOutcome)
 				}
 				require.NoError(t, b.srv.Settle(t.Context()))

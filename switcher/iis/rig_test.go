@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -237,6 +238,13 @@ func (b *box) onCommand(command string, _ time.Duration, _ error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.commands = append(b.commands, command)
+}
+
+// ran tells whether a command with these words was begun.
+func (b *box) ran(words string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.commands, func(c string) bool { return strings.Contains(c, words) })
 }
 
 func (b *box) onSwitch(s iis.Switched) {

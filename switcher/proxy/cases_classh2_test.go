@@ -52,7 +52,7 @@ func (a *classApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/down", "/still":
 		n := 1
 		if r.URL.Path == "/down" {
-			n = 30
+			n = 50
 		}
 		for range n {
 			io.WriteString(w, "x")
@@ -254,10 +254,10 @@ func TestC1MovingWorkOutlivesTheDeadlineH2(t *testing.T) {
 			return err == nil && n[abswap.ClassUpload] == 2 && n[abswap.ClassDownload] == 2
 		})
 		f.activate(t, plain("green"))
-		moving := abswap.ClassRule{Policy: abswap.FinishMoving, Still: 1500 * time.Millisecond, Grace: 10 * time.Millisecond}
+		moving := abswap.ClassRule{Policy: abswap.FinishMoving, Still: 3 * time.Second, Grace: 10 * time.Millisecond}
 		end, _ := f.drain(t, abswap.DrainOptions{Timeout: 500 * time.Millisecond, AtDeadline: abswap.CutOff, Grace: -1,
 			Classes: classRules{abswap.ClassUpload: moving, abswap.ClassDownload: moving}})
-		for range 25 {
+		for range 45 {
 			time.Sleep(100 * time.Millisecond)
 			w.send(up, "x", false)
 		}
@@ -265,10 +265,10 @@ func TestC1MovingWorkOutlivesTheDeadlineH2(t *testing.T) {
 		e := within(t, end, "drain")
 		var errs []error
 		fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-		if s := w.end(up); s.first != status200 || s.data != "27" || !s.ended {
+		if s := w.end(up); s.first != status200 || s.data != "47" || !s.ended {
 			fail("the upload that moved was cut: %+v", s)
 		}
-		if s := w.end(down); s.first != status200 || len(s.data) != 30 || !s.ended {
+		if s := w.end(down); s.first != status200 || len(s.data) != 50 || !s.ended {
 			fail("the download that moved was cut: %+v", s)
 		}
 		if s := w.end(stillUp); s.first == status200 || s.heads == 0 {
