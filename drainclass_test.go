@@ -112,24 +112,6 @@ func TestC1MovingUploadOutlivesTheDeadline(t *testing.T) {
 	})
 }
 
-// TestSparedWorkThatLosesItsRule: what the deadline has spared by its rule, and has become of a class without one, gets what the deadline says.
-func TestSparedWorkThatLosesItsRule(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		sw := &fake.Switcher{}
-		all := inBlue(t, sw, false, fake.Plain)
-		time.AfterFunc(time.Hour, func() { all[0].Turn(fake.Download) })
-		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
-		defer cancel()
-		start := time.Now()
-		res, err := abswap.Drain(ctx, sw, blue, abswap.DrainOptions{Timeout: 30 * time.Second, AtDeadline: abswap.CutOff, Grace: time.Minute,
-			Classes: classRules{abswap.ClassRequest: {}}})
-		require.NoError(t, err)
-		assert.Equal(t, map[abswap.Class]abswap.ClassOutcome{abswap.ClassDownload: {Cut: 1}}, res.Classes)
-		assert.Equal(t, []string{"hand over", "cut"}, res.Forced)
-		assert.InDelta(t, 61*time.Minute, time.Since(start), float64(5*time.Second))
-	})
-}
-
 // TestDrainByClassHonoursLeaveUp: the deadline ends the waiting, and nothing else.
 func TestDrainByClassHonoursLeaveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -48,7 +48,6 @@ type drainWait struct {
 
 	deadline  time.Time // zero: none
 	overdue   bool      // the first deadline has passed: the policy runs
-	spared    bool      // it has passed, and all that was left had a rule of its own
 	cut       bool      // ForceCut was given
 	gone      int       // how much has gone, as far as readings show
 	zeroSince time.Time // begin of the unbroken run of zeros; zero: there is none
@@ -85,9 +84,6 @@ func (w *drainWait) run(ctx context.Context) error {
 		}
 		if drained, err := w.read(ctx); drained || err != nil {
 			return err
-		}
-		if w.spared && len(w.book.without()) > 0 { // it has become of a class without a rule: now the deadline counts for it
-			w.spared, w.deadline = false, time.Now()
 		}
 		if !w.deadline.IsZero() && !time.Now().Before(w.deadline) && !(w.o.finish && w.zeros > 0) {
 			if err := w.atDeadline(ctx); err != nil {
@@ -187,7 +183,7 @@ func (w *drainWait) atDeadline(ctx context.Context) error {
 	case w.o.AtDeadline != HandOver && w.o.AtDeadline != CutOff:
 		return timeout
 	case w.onlyRuled():
-		w.spared, w.overdue, w.deadline = true, !first, time.Time{}
+		w.deadline = time.Time{}
 		return nil
 	case first:
 		w.deadline = time.Now().Add(w.grace())
