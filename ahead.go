@@ -76,7 +76,7 @@ func (r *run) preparing(ctx context.Context) verdict {
 		if err != nil {
 			return verdict{result: ResultFailed, err: fmt.Errorf("slot %q: %w: %w", to.Name(), ErrSlotOccupied, err), drain: &res}
 		}
-		note, err := r.retire(ctx, to, o.Sessions && !res.givenUp())
+		note, err := r.retire(ctx, to, o.Sessions && !res.givenUp(o.Classes))
 		switch {
 		case errors.Is(err, errHasWork) && try < retireTries: // a health test, say, that is there for a moment
 			continue

@@ -164,7 +164,7 @@ func (r *run) discarding(ctx context.Context) verdict {
 	if err != nil {
 		return failed(err)
 	}
-	note, err := r.retire(ctx, to, r.s.Drain.Sessions && !r.st.givenUp(r.st.To))
+	note, err := r.retire(ctx, to, r.s.Drain.Sessions && !r.givenUp(r.st.To))
 	switch {
 	case errors.Is(err, errMovedThere):
 		return moved("%v", err)

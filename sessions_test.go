@@ -146,3 +146,43 @@ func TestD4SessionsBeyondTheirCap(t *testing.T) {
 		assert.Equal(t, "blue", rep.To)
 	})
 }
+
+// TestD4SessionsThatNobodyKnowsBeyondTheirCap deploys while the backend cannot tell how many sessions the old slot has, as after it was killed, and
+// once more into that slot: after the cap of their class nobody waits for what may be there.
+func TestD4SessionsThatNobodyKnowsBeyondTheirCap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Drain.Sessions, r.Drain.Classes = true, classRules{abswap.ClassSession: {Cap: time.Hour}}
+		r.sw.SessionsFunc = func(ctx context.Context, slot abswap.Slot, do func(context.Context, abswap.Slot) (abswap.Load, error)) (abswap.Load, error) {
+			l, err := do(ctx, slot)
+			if slot.Name() == "blue" {
+				l.Evidence = abswap.EvidenceUnknown
+			}
+			return l, err
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stops := 0
+		r.OnEvent = func(e abswap.Event) {
+			if e.Kind != abswap.EventPhase || e.Phase != abswap.PhaseStopping {
+				return
+			}
+			if stops++; stops == 3 {
+				cancel()
+			}
+		}
+		began := time.Now()
+		rep, err := r.Deploy(ctx, v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		assert.Equal(t, 1, stops)
+		assert.False(t, running(t, r.blue))
+		assert.InDelta(t, time.Hour, time.Since(began), float64(time.Minute))
+
+		r.Occupied = abswap.OccupiedWait
+		r.blue.Put(abswap.SlotState{Release: "v1", Running: true})
+		rep, err = r.Deploy(t.Context(), abswap.Release{ID: "v3"})
+		require.NoError(t, err)
+		assert.Equal(t, "blue", rep.To)
+	})
+}

@@ -180,18 +180,12 @@ func (st *swapState) drop(slot string) {
 	st.leaving = ""
 }
 
-// givenUp tells whether the last drain of slot ended with sessions in it.
-func (st *swapState) givenUp(slot string) bool {
-	for _, d := range slices.Backward(st.drains) {
-		if d.Slot == slot {
-			return d.givenUp()
-		}
-	}
-	return false
+// givenUp tells whether the slot was drained though sessions are, or may be, left in it: the cap of their class had passed, and they are not
+// waited for. How many there are may not be known, so that their number alone does not tell.
+func (d DrainResult) givenUp(rules map[Class]ClassRule) bool {
+	limit := rules[ClassSession].Cap
+	return d.Drained && (d.Classes[ClassSession].Left > 0 || limit > 0 && d.Waited >= limit)
 }
-
-// givenUp tells whether the slot was drained though sessions are left in it: the cap of their class had passed, and they are not waited for.
-func (d DrainResult) givenUp() bool { return d.Drained && d.Classes[ClassSession].Left > 0 }
 
 // adopt takes up where the operator found the world: the new slot serves, or it does not.
 func (st *swapState) adopt(r Record) error {

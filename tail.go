@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,6 +49,21 @@ func (r *run) draining(ctx context.Context) verdict {
 		return verdict{result: ResultLeft, err: err, slot: res.Slot, drain: &res}
 	}
 	return verdict{result: ResultOK, slot: res.Slot, drain: &res}
+}
+
+// givenUp tells whether the sessions in slot are not waited for any more, by its last drain, or since the cap of their class has passed.
+func (r *run) givenUp(slot string) bool {
+	rules := r.s.Drain.Classes
+	for _, d := range slices.Backward(r.st.drains) {
+		if d.Slot == slot {
+			if d.givenUp(rules) {
+				return true
+			}
+			break
+		}
+	}
+	began, limit := r.drainBegan(), rules[ClassSession].Cap // began perhaps by an earlier run
+	return limit > 0 && !began.IsZero() && !r.now().Before(began.Add(limit))
 }
 
 // drainBegan is when the first run of this swap began to drain; zero: this one does.
@@ -133,7 +149,7 @@ func (r *run) stopping(ctx context.Context) verdict {
 	if err != nil {
 		return leave(err)
 	}
-	note, err := r.retire(ctx, slot, r.s.Drain.Sessions && !r.st.givenUp(name))
+	note, err := r.retire(ctx, slot, r.s.Drain.Sessions && !r.givenUp(name))
 	switch {
 	case errors.Is(err, errMovedThere):
 		return moved("%v", err)
