@@ -171,3 +171,30 @@ func TestCancelBeforeTheCommitGoesBack(t *testing.T) {
 		wait()
 	})
 }
+
+// TestCancelWhileAnEarlierSwapIsBroughtToItsEnd asks a deploy to cancel that has to finish first what a killed one left.
+func TestCancelWhileAnEarlierSwapIsBroughtToItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Soak = time.Hour
+		journal := &dyingJournal{MemoryJournal: &abswap.MemoryJournal{}}
+		journal.die = func(rec abswap.Record) (bool, bool) {
+			return rec.Kind == abswap.RecordIntent && rec.Phase == abswap.PhaseSoaking, true
+		}
+		r.Journal = journal
+		_, err := r.Deploy(t.Context(), v2)
+		require.ErrorIs(t, err, errKilled)
+		journal.dead, journal.die = false, nil
+		wait := after(time.Minute, func() {
+			rep, err := r.Cancel(context.Background())
+			assert.NoError(t, err)
+			assert.Equal(t, "v2", rep.Release)
+			assert.Equal(t, abswap.OutcomeRolledBack, rep.Outcome)
+		})
+		rep, err := r.Deploy(t.Context(), abswap.Release{ID: "v3"})
+		assert.ErrorIs(t, err, abswap.ErrCanceled)
+		assert.Equal(t, abswap.OutcomeRefused, rep.Outcome)
+		assert.Equal(t, "blue", r.serving(t))
+		wait()
+	})
+}

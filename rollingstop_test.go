@@ -354,3 +354,31 @@ func TestRollOfMembersThatDoLess(t *testing.T) {
 		assert.Len(t, rep.Warnings, 3)
 	})
 }
+
+// TestRollCancelWhileAnEarlierRollIsBroughtToRest asks a roll to cancel that has to finish first what a killed one has in work.
+func TestRollCancelWhileAnEarlierRollIsBroughtToRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newFleetRig(t, 3)
+		r.Bake = time.Hour
+		journal := &dyingJournal{MemoryJournal: &abswap.MemoryJournal{}}
+		journal.die = func(rec abswap.Record) (bool, bool) {
+			return rec.Kind == abswap.RecordIntent && rec.Phase == abswap.MemberWatching, true
+		}
+		r.Journal = journal
+		_, err := r.Deploy(t.Context(), v2)
+		require.ErrorIs(t, err, errKilled)
+		journal.dead, journal.die = false, nil
+		wait := after(time.Minute, func() {
+			rep, err := r.Cancel(context.Background())
+			assert.NoError(t, err)
+			assert.Equal(t, "v2", rep.Release)
+			assert.Equal(t, abswap.OutcomeStopped, rep.Outcome)
+		})
+		rep, err := r.Deploy(t.Context(), abswap.Release{ID: "v3"})
+		assert.ErrorIs(t, err, abswap.ErrCanceled)
+		assert.Equal(t, abswap.OutcomeRefused, rep.Outcome)
+		assert.Equal(t, []string{"v2", "v1", "v1"}, r.releases(t))
+		assert.Equal(t, []string{"n1", "n2", "n3"}, r.inService())
+		wait()
+	})
+}

@@ -90,7 +90,7 @@ func (o *Rolling) refuse(rel Release, err error) (RollReport, error) {
 }
 
 // clearWay brings the members to rest that an earlier, unfinished roll has in work, and ends that roll. It returns the newest roll's state; nil
-// if there was none.
+// if there was none. ErrCanceled if Cancel was asked for meanwhile: then no new roll begins.
 func (o *Rolling) clearWay(ctx context.Context, hold JournalHold) (*rollState, error) {
 	st, err := readRoll(ctx, o.journal(), "")
 	if errors.Is(err, ErrNothingToDo) {
@@ -106,8 +106,13 @@ func (o *Rolling) clearWay(ctx context.Context, hold JournalHold) (*rollState, e
 	watched, stop := r.h.watch(ctx)
 	defer stop()
 	r.drive(watched, true)
+	stop() // a request that is taken is heard
 	if r.broken != nil {
 		return nil, r.broken
+	}
+	if err := context.Cause(watched); errors.Is(err, ErrCanceled) {
+		err = fmt.Errorf("%w while an earlier roll was brought to its end", err)
+		return nil, joinErrors(err, r.write(ctx, Record{Kind: RecordEnd, Result: ResultCanceled, Error: context.Cause(watched).Error()}))
 	}
 	return st, r.write(ctx, Record{Kind: RecordEnd, Result: resultSuperseded, Note: "a later roll takes over"})
 }

@@ -291,7 +291,7 @@ func (s *Swapper) lock(ctx context.Context, o Owner) (JournalHold, error) {
 }
 
 // clearWay brings an earlier swap to where a new one may begin: an unfinished one to its end or its commit. It returns the state whose tail
-// the new swap takes over; nil if there is none.
+// the new swap takes over; nil if there is none. ErrCanceled if Cancel was asked for meanwhile: then no new one begins.
 func (s *Swapper) clearWay(ctx context.Context, hold JournalHold) (*swapState, error) {
 	st, err := s.newest(ctx)
 	if errors.Is(err, ErrNothingToDo) {
@@ -310,6 +310,10 @@ func (s *Swapper) clearWay(ctx context.Context, hold JournalHold) (*swapState, e
 			}
 		}
 		r.letGo()
+		stop() // a request that is taken is heard
+		if err := context.Cause(watched); errors.Is(err, ErrCanceled) {
+			return nil, fmt.Errorf("%w while an earlier swap was brought to its end", err)
+		}
 	}
 	switch {
 	case st.phase == PhaseSuspended:
