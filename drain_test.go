@@ -258,3 +258,18 @@ func TestBothTrustsNeitherAlone(t *testing.T) {
 		assert.True(t, ok, "abilities are the first one's")
 	})
 }
+
+func TestDrainWithADeadlineThatNobodyLivesToSee(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sw := &fake.Switcher{}
+		require.NoError(t, sw.Activate(t.Context(), blue))
+		_, end := sw.Begin()
+		require.NoError(t, sw.Activate(t.Context(), fake.NewSlot("green")))
+		time.AfterFunc(time.Hour, end)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+		defer cancel()
+		res, err := abswap.Drain(ctx, sw, blue, abswap.DrainOptions{Deadline: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)})
+		require.NoError(t, err)
+		assert.Equal(t, 1, res.First.Requests)
+	})
+}

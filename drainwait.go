@@ -146,7 +146,11 @@ func (w *drainWait) bounded(ctx context.Context) (context.Context, context.Cance
 	if w.deadline.IsZero() || w.o.finish {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, max(time.Until(w.deadline), 0)+lastReading)
+	from := w.deadline
+	if now := time.Now(); from.Before(now) {
+		from = now
+	}
+	return context.WithDeadline(ctx, from.Add(lastReading)) // not by a duration: one to year 9999 is too large for its type
 }
 
 func (w *drainWait) load(ctx context.Context) (Load, error) {
