@@ -355,3 +355,35 @@ func TestRollFirstDeployOfAFleetThatIsDown(t *testing.T) {
 		assert.Equal(t, []string{"n1", "n2"}, r.inService())
 	})
 }
+
+// slowDoor holds a member to be healthy only a while after it was put in.
+type slowDoor struct {
+	abswap.MemberSwitcher
+	after   time.Duration
+	healthy map[string]time.Time
+}
+
+func (d *slowDoor) PutIn(ctx context.Context, s abswap.Slot) error {
+	d.healthy[s.Name()] = time.Now().Add(d.after)
+	return d.MemberSwitcher.PutIn(ctx, s)
+}
+
+func (d *slowDoor) Members(ctx context.Context) (map[string]abswap.Member, error) {
+	w, err := d.MemberSwitcher.Members(ctx)
+	for name, m := range w {
+		m.Up = !time.Now().Before(d.healthy[name])
+		w[name] = m
+	}
+	return w, err
+}
+
+func TestRollWithoutABoundWaitsForTheDoorsWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newFleetRig(t, 2)
+		r.Switcher, r.Drainer = &slowDoor{MemberSwitcher: r.Switcher, after: 5 * time.Minute, healthy: map[string]time.Time{}}, r.sw
+		r.Timeouts.Start = -1
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, []string{"n1 updated", "n2 updated"}, states(rep))
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/abswap/abswap/internal/retry"
@@ -308,7 +309,11 @@ func (r *roll) putIn(ctx context.Context, slot Slot, release string) (note strin
 	} else if note, err = r.order(ctx, slot, true); err != nil {
 		return "", err
 	}
-	w, err = r.await(ctx, orDefault(r.o.Timeouts.Start, 2*time.Minute), func(w map[string]Member) bool { return w[slot.Name()].Serves() })
+	limit := orDefault(r.o.Timeouts.Start, 2*time.Minute)
+	if limit == 0 { // none
+		limit = math.MaxInt64
+	}
+	w, err = r.await(ctx, limit, func(w map[string]Member) bool { return w[slot.Name()].Serves() })
 	if err == nil && !w[slot.Name()].Serves() {
 		err = fmt.Errorf("it is fit by its own word, and the doors say: %s", memberText(w[slot.Name()]))
 	}
