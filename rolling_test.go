@@ -387,3 +387,31 @@ func TestRollWithoutABoundWaitsForTheDoorsWord(t *testing.T) {
 		assert.Equal(t, []string{"n1 updated", "n2 updated"}, states(rep))
 	})
 }
+
+// TestRollOfAMemberThatOnlySessionsLeadTo takes back a member to which another hand has given no part of the work: its session goes elsewhere before
+// it is stopped.
+func TestRollOfAMemberThatOnlySessionsLeadTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newFleetRig(t, 3)
+		s, err := r.sw.Open(t.Context(), fake.Request{Kind: fake.Session})
+		require.NoError(t, err)
+		i := slices.IndexFunc(r.nodes, func(n *fake.Slot) bool { return n.Name() == s.Slot() })
+		rest := slices.DeleteFunc([]string{"n1", "n2", "n3"}, func(name string) bool { return name == s.Slot() })
+		require.NoError(t, r.sw.Move(r.equal(rest...)))
+		stops := 0
+		r.nodes[i].StopFunc = func(ctx context.Context, do func(context.Context) error) error {
+			stops++
+			w, err := r.sw.Open(ctx, fake.Request{Session: s.ID()})
+			if assert.NoError(t, err) {
+				assert.NotEqual(t, s.Slot(), w.Slot(), "the session's request reaches what is being stopped")
+				w.End()
+			}
+			return do(ctx)
+		}
+		r.TakeBack = true
+		rep, err := r.Deploy(t.Context(), v2)
+		require.NoError(t, err)
+		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+		assert.Equal(t, 1, stops)
+	})
+}

@@ -53,8 +53,12 @@ func (r *roll) tryOut(ctx context.Context, slot Slot, expected bool) (verdict, e
 	case !known:
 		err = fmt.Errorf("the doors do not know it: %w", ErrUnknownSlot)
 		return failed(err), err
-	case me.Out && expected:
-		return verdict{result: ResultOK, note: "was out of service already"}, nil
+	case me.Out && expected: // ordered all the same: with no part of the work it may have sessions that lead there, which only our order ends
+		note, err := r.order(ctx, slot, false)
+		if err != nil {
+			return failed(err), err
+		}
+		return verdict{result: ResultOK, note: joinNotes("was out of service already", note)}, nil
 	case !me.In && !expected:
 		return moved("it was in service when the roll began and is not any more (%s): another hand is at it", memberText(me)), nil
 	}
