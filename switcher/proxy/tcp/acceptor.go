@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"context"
 	"errors"
 	"net"
 	"sync"
@@ -15,7 +16,8 @@ type acceptor struct {
 	closed bool // nor connections
 	open   map[net.Listener]bool
 	wake   chan struct{} // closed by close; nil until somebody waits for it
-	under  sync.WaitGroup
+	under  int           // connections under way
+	fewer  chan struct{} // closed when one of them, or of open, has ended; nil until somebody waits for it
 }
 
 // enter counts a connection, unless it is too late.
@@ -25,11 +27,47 @@ func (a *acceptor) enter() bool {
 	if a.closed {
 		return false
 	}
-	a.under.Add(1)
+	a.under++
 	return true
 }
 
-func (a *acceptor) leave() { a.under.Done() }
+func (a *acceptor) leave() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.under--
+	a.ring()
+}
+
+// ring tells those who wait that there is less under way. a.mu is held.
+func (a *acceptor) ring() {
+	if a.fewer != nil {
+		close(a.fewer)
+		a.fewer = nil
+	}
+}
+
+// wait waits until no connection is under way, and, if all is set, until nobody accepts any more who may have one that is not counted yet.
+func (a *acceptor) wait(ctx context.Context, all bool) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		a.mu.Lock()
+		over := a.under == 0 && (!all || len(a.open) == 0)
+		if a.fewer == nil {
+			a.fewer = make(chan struct{})
+		}
+		fewer := a.fewer
+		a.mu.Unlock()
+		if over {
+			return nil
+		}
+		select {
+		case <-fewer:
+		case <-ctx.Done():
+		}
+	}
+}
 
 func (a *acceptor) isClosed() bool {
 	a.mu.Lock()
@@ -79,6 +117,7 @@ func (a *acceptor) serve(l net.Listener, handle func(net.Conn)) error {
 		defer a.mu.Unlock()
 		delete(a.open, l)
 		l.Close()
+		a.ring()
 	}()
 
 	pause := time.Duration(0)

@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -88,7 +89,7 @@ func (n *Names) Close() error {
 	}
 	n.reading = nil
 	n.mu.Unlock()
-	n.doors.under.Wait()
+	n.doors.wait(context.Background(), false)
 	return nil
 }
 

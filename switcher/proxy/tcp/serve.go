@@ -52,10 +52,9 @@ func (s *Switcher) adopt(c net.Conn, read []byte, done func()) {
 // first its error is returned and what is left goes on; Close ends that.
 func (s *Switcher) Shutdown(ctx context.Context) error {
 	s.doors.close(false)
-	for name := range s.cfg.Slots {
-		if err := s.table.WaitIdle(ctx, name); err != nil {
-			return err
-		}
+	// The counts of the slots would not do: a connection is in none before it has entered one, and on its way from one to another.
+	if err := s.doors.wait(ctx, true); err != nil {
+		return err
 	}
 	return s.Close()
 }
@@ -70,7 +69,7 @@ func (s *Switcher) Close() error {
 	for name := range s.cfg.Slots {
 		s.table.Order(name, route.Cut)
 	}
-	s.doors.under.Wait()
+	s.doors.wait(context.Background(), false)
 	s.flow.close()
 	return nil
 }

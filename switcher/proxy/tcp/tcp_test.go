@@ -300,6 +300,72 @@ func TestShutdownWaits(t *testing.T) {
 	assert.ErrorIs(t, err, net.ErrClosed)
 }
 
+// lateListener accepts, and is late to tell.
+type lateListener struct {
+	net.Listener
+	accepted chan struct{}
+	goOn     chan struct{}
+	once     sync.Once
+}
+
+func (l *lateListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.once.Do(func() {
+			close(l.accepted)
+			<-l.goOn
+		})
+	}
+	return c, err
+}
+
+// TestShutdownWaitsForWhatIsInNoSlotYet has a connection that is not counted in a slot when the shutdown looks.
+func TestShutdownWaitsForWhatIsInNoSlotYet(t *testing.T) {
+	for name, hook := range map[string]func(s *tcp.Switcher, l net.Listener) (net.Listener, <-chan struct{}, func()){
+		"picked": func(s *tcp.Switcher, l net.Listener) (net.Listener, <-chan struct{}, func()) {
+			reached, resume := tcp.NewStaller(s)()
+			return l, reached, resume
+		},
+		"accepted": func(_ *tcp.Switcher, l net.Listener) (net.Listener, <-chan struct{}, func()) {
+			late := &lateListener{Listener: l, accepted: make(chan struct{}), goOn: make(chan struct{})}
+			return late, late.accepted, sync.OnceFunc(func() { close(late.goOn) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := tcp.New(tcp.Config{Slots: map[string]string{"blue": listen(t, echo("blue"))}, Active: "blue"})
+			require.NoError(t, err)
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			late, reached, resume := hook(s, l)
+			served := make(chan error, 1)
+			go func() { served <- s.Serve(late) }()
+			c := dial(t, l.Addr().String())
+			<-reached
+
+			short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+			defer cancel()
+			done := make(chan error, 1)
+			go func() { done <- s.Shutdown(short) }()
+			select {
+			case err := <-done:
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+			case <-time.After(patience):
+				t.Error("it closes all and waits for that")
+			}
+			_, err = s.Active(t.Context())
+			assert.NoError(t, err, "it is not closed")
+			resume()
+			assert.Equal(t, "blue", c.line())
+			go func() { done <- s.Shutdown(t.Context()) }()
+			require.NoError(t, c.CloseWrite())
+			assert.Equal(t, "goodbye from blue", c.line())
+			assert.NoError(t, c.end())
+			assert.NoError(t, <-done)
+			assert.ErrorIs(t, <-served, net.ErrClosed)
+		})
+	}
+}
+
 // shortListener cannot accept at first: the system is short of something.
 type shortListener struct {
 	net.Listener
