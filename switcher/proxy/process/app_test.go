@@ -129,6 +129,11 @@ func app(modes []string) {
 			http.Error(w, "who are you", http.StatusForbidden)
 			return
 		}
+		if is("mute") { // it takes its time to answer
+			fmt.Println("told to stop")
+			<-r.Context().Done()
+			return
+		}
 		if stopped.CompareAndSwap(false, true) {
 			close(posted)
 		}

@@ -33,6 +33,7 @@ type run struct {
 	Process   proc.ID   `json:"process,omitzero"` // zero: the tool that meant to start it did not get to write it down
 	LogOffset int64     `json:"logOffset"`        // where its part of the log begins
 	Asked     time.Time `json:"asked,omitzero"`   // when it was asked to end; the grace counts from here
+	Asking    bool      `json:"asking,omitempty"` // it is not known whether it has heard that
 }
 
 func (r *run) tree() proc.Tree { return proc.Tree{Main: r.Process, Token: r.Token} }

@@ -17,8 +17,8 @@ const killWait = 15 * time.Second
 // Stop asks the application to end, waits for Config.Grace, and kills what is left of it and of all it has begun. When the main process
 // has ended in time, what it left behind is asked too (not on Windows) and gets the rest of the grace. At return nothing of it runs.
 // If ctx ends before, its error is returned and the application goes on ending; calling again goes on waiting, and the grace still
-// counts from the first call. Where the application cannot be asked, it is killed at once. Only processes that are told for certain are
-// asked or killed. A slot that does not run is left as it is.
+// counts from the first call, unless that was broken off while it asked: then the next one asks again. Where the application cannot be asked,
+// it is killed at once. Only processes that are told for certain are asked or killed. A slot that does not run is left as it is.
 func (s *Slot) Stop(ctx context.Context) (err error) {
 	if s.isAbsent() {
 		return nil
@@ -68,17 +68,22 @@ func (s *Slot) stop(ctx context.Context, rec *record) error {
 func (s *Slot) askAndWait(ctx context.Context, rec *record, m proc.Members) (known []proc.ID, err error) {
 	r, known := rec.Run, m.All
 	grace := s.cfg.Grace
-	if r.Asked.IsZero() {
-		r.Asked = time.Now()
-		if grace > 0 && m.Main != (proc.ID{}) {
-			if err := s.ask(ctx, r, m); err != nil {
-				if ctx.Err() != nil {
-					return nil, s.errorf("stop: %w", context.Cause(ctx))
-				}
-				s.note("it cannot be asked to stop: %v", err)
-				r.Asked = r.Asked.Add(-grace) // it does not know, so waiting is of no use
-			}
+	if r.Asked.IsZero() { // it is on the disk before the application can hear of it
+		r.Asked, r.Asking = time.Now(), grace > 0 && m.Main != (proc.ID{})
+		if err := s.save(rec); err != nil {
+			return nil, err
 		}
+	}
+	if r.Asking && grace > 0 && m.Main != (proc.ID{}) { // perhaps again: an earlier call did not get to know whether it was heard
+		r.Asked = time.Now()
+		if err := s.ask(ctx, r, m); err != nil {
+			if ctx.Err() != nil {
+				return nil, s.errorf("it was about to be asked to stop, and may have heard it; call Stop again: %w", context.Cause(ctx))
+			}
+			s.note("it cannot be asked to stop: %v", err)
+			r.Asked = r.Asked.Add(-grace) // it does not know, so waiting is of no use
+		}
+		r.Asking = false
 		if err := s.save(rec); err != nil {
 			return nil, err
 		}

@@ -197,10 +197,46 @@ func TestStopWhoseContextEnds(t *testing.T) {
 	assert.False(t, runs(t, id))
 }
 
+// A Stop that is broken off while it asks, as by a swap back to the slot, leaves an application that may end at any moment: it is not fit.
+func TestStopBrokenOffWhileItAsks(t *testing.T) {
+	cfg := config(t, "mute")
+	cfg.StopPath, cfg.ReadyTimeout = "/stop", patience
+	s := started(t, cfg)
+	ready(t, s)
+	first := readRecord(t, cfg).process(t)
+	breakOff := func(told int) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- s.Stop(ctx) }()
+		eventually(t, func(context.Context) error {
+			if strings.Count(logOf(t, s), "told to stop") < told {
+				return os.ErrNotExist
+			}
+			return nil
+		})
+		cancel()
+		assert.ErrorIs(t, <-ended, context.Canceled)
+		assert.True(t, runs(t, first))
+	}
+	breakOff(1)
+	s = newSlot(t, cfg)
+	err := s.Ready(t.Context())
+	assert.ErrorIs(t, err, abswap.ErrPermanent)
+	assert.ErrorContains(t, err, "was asked to stop")
+	breakOff(2) // nobody knows whether it has heard it
+
+	cfg.Grace, cfg.ReadyTimeout = time.Millisecond, time.Second
+	s = newSlot(t, cfg)
+	require.NoError(t, s.Start(t.Context()))
+	assert.False(t, runs(t, first), "one that may end at any moment is not taken for running")
+	ready(t, s)
+}
+
 // askedToStop waits until the record says that the application was asked to stop.
 func askedToStop(t *testing.T, cfg process.Config) {
 	eventually(t, func(context.Context) error {
-		if readRecord(t, cfg).run()["asked"] == nil {
+		if run := readRecord(t, cfg).run(); run["asked"] == nil || run["asking"] != nil {
 			return os.ErrNotExist
 		}
 		return nil
