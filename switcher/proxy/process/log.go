@@ -70,16 +70,18 @@ func (s *Slot) rotate() error {
 		}
 		return s.Log() + "." + strconv.Itoa(n)
 	}
-	var errs []error
 	absent := func(err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return err
 	}
-	errs = append(errs, absent(os.Remove(old(s.cfg.LogKeep))))
+	errs := []error{absent(os.Remove(old(s.cfg.LogKeep)))}
 	for n := s.cfg.LogKeep - 1; n >= 0; n-- {
-		errs = append(errs, absent(os.Rename(old(n), old(n+1))))
+		if err := absent(os.Rename(old(n), old(n+1))); err != nil { // it stays where it is: the one before it must not take its place
+			errs = append(errs, err)
+			break
+		}
 	}
 	return multi.Join(errs...)
 }

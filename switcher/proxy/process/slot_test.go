@@ -277,6 +277,30 @@ func TestTheLogInAnErrorIsBounded(t *testing.T) {
 	assert.Less(t, len(err.Error()), 2500)
 }
 
+// TestAnOldLogThatCannotBeMovedIsNotReplaced has something in the way of an old log, as one that somebody reads is on Windows.
+func TestAnOldLogThatCannotBeMovedIsNotReplaced(t *testing.T) {
+	cfg := config(t, "normal")
+	cfg.LogSize, cfg.LogKeep = 1, 3
+	s := newSlot(t, cfg)
+	require.NoError(t, s.Install(t.Context(), release(t, "v1")))
+	require.NoError(t, os.MkdirAll(filepath.Join(s.Log()+".3", "in the way"), 0o700))
+	for suffix, text := range map[string]string{"": "the last one", ".1": "the one before", ".2": "an older one"} {
+		require.NoError(t, os.WriteFile(s.Log()+suffix, []byte(text+"\n"), 0o600))
+	}
+	require.NoError(t, s.Start(t.Context()))
+	ready(t, s)
+	all := logOf(t, s)
+	assert.Contains(t, all, "the old log was not put away")
+	for _, suffix := range []string{".1", ".2"} {
+		text, err := os.ReadFile(s.Log() + suffix)
+		require.NoError(t, err)
+		all += string(text)
+	}
+	for _, text := range []string{"the last one", "the one before", "an older one"} {
+		assert.Contains(t, all, text)
+	}
+}
+
 // A3: a probe's answer that comes late changes nothing: Ready only reads.
 func TestA3ProbesChangeNothing(t *testing.T) {
 	cfg := config(t, "normal")
