@@ -122,6 +122,7 @@ var ( // what it can do
 type ownHold struct {
 	passes bool
 	ends   time.Time // it lasts no longer
+	letGo  func()
 }
 
 // landing bounds what is done after a switch that the caller's context may not have survived.
@@ -288,9 +289,12 @@ func (h *Holding) under(ctx context.Context, to abswap.Slot, move func(context.C
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), landing)
 	defer cancel()
 	seen.Expired = !time.Now().Before(ends)
-	name, err := h.land(after, to, seen.Err, func() {
+	name, err := h.land(after, to, seen.Err, func(err error) {
 		seen.Expired = true
 		release()
+		if errors.Is(err, errNoHold) {
+			h.dropOwn()
+		}
 	})
 	seen.To = name
 	if seen.Expired || passes {
@@ -317,9 +321,20 @@ func (h *Holding) hold(ctx context.Context, now time.Time) (release func(), pass
 	return nil, false, ends, err
 }
 
+// dropOwn releases the hold that a caller has asked for and that the front has lost: else a *Client goes on to give its orders under that.
+func (h *Holding) dropOwn() {
+	h.mu.Lock()
+	own := h.own
+	h.own = nil
+	h.mu.Unlock()
+	if own != nil {
+		own.letGo()
+	}
+}
+
 // land tells the front whose requests come from now on: those of to if the move went well, else of whoever is active. It calls lost if the front
 // refuses what shall be done under the hold.
-func (h *Holding) land(ctx context.Context, to abswap.Slot, moved error, lost func()) (string, error) {
+func (h *Holding) land(ctx context.Context, to abswap.Slot, moved error, lost func(error)) (string, error) {
 	g := h.gate(to)
 	if moved != nil || to == nil {
 		name, err := h.cfg.Inner.Active(ctx)
@@ -335,7 +350,7 @@ func (h *Holding) land(ctx context.Context, to abswap.Slot, moved error, lost fu
 	g.started = time.Now()
 	err := h.cfg.Front.Activate(ctx, g)
 	if err != nil {
-		lost()
+		lost(err)
 		err = h.cfg.Front.Activate(ctx, g)
 	}
 	if err != nil {
@@ -384,6 +399,7 @@ func (h *Holding) Hold(ctx context.Context, o abswap.HoldOptions) (release func(
 	if err != nil {
 		return nil, err
 	}
+	own.letGo = letGo
 	h.mu.Lock()
 	h.own = own
 	h.mu.Unlock()

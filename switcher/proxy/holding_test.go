@@ -517,6 +517,44 @@ func TestHoldingUnderAHold(t *testing.T) {
 	assert.Equal(t, "green", active)
 }
 
+// TestHoldingUnderAHoldThatIsLost activates under the caller's hold, which the proxy loses in the midst of the inner switch: it is told all the
+// same whose requests come from then on.
+func TestHoldingUnderAHoldThatIsLost(t *testing.T) {
+	t.Parallel()
+	var deaf atomic.Bool
+	h := holding(t, hello, hello, func(h *held, c *proxy.HoldingConfig) {
+		const token = "a-token-of-forty-characters-or-so-no-less"
+		handler, err := proxy.ControlHandler(h.front.Switcher, proxy.ControlOptions{Token: token, Lease: 100 * time.Millisecond})
+		require.NoError(t, err)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if deaf.Load() && r.URL.Path == "/v1/hold/renew" {
+				http.Error(w, "it does not arrive", http.StatusBadGateway)
+				return
+			}
+			handler.ServeHTTP(w, r)
+		}))
+		t.Cleanup(server.Close)
+		c.Front = plane{h.front.Switcher, server.Listener.Addr().String(), token}.client(t)
+	})
+	h.inner.script(func() {
+		h.inner.before = func(context.Context) error {
+			deaf.Store(true)
+			_, slot, _ := ask(t, newClient(t), h.front.url)
+			assert.Equal(t, "blue", slot, "the hold ends by itself")
+			return nil
+		}
+	})
+	release, err := h.Hold(t.Context(), abswap.HoldOptions{Total: time.Hour, Each: time.Hour})
+	require.NoError(t, err)
+	defer release()
+	require.NoError(t, h.Activate(t.Context(), plain("green")))
+	assert.True(t, h.last().Expired)
+	active, err := h.front.Active(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "green", active)
+	soon(t, "the counts are known", func() bool { return h.load(t, "blue").Evidence == abswap.EvidenceExact })
+}
+
 // TestHoldingAbilities offers what stays true behind a hold, and no more.
 func TestHoldingAbilities(t *testing.T) {
 	h := holding(t, hello, hello, nil)
