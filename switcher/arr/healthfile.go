@@ -106,11 +106,11 @@ func (h *HealthFile) up() (some, all []string, err error) {
 	for _, name := range names {
 		n := 0
 		for _, f := range h.cfg.Slots[name] {
-			data, err := atomicfile.Read(f)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			yes, err := h.saysUp(f)
+			if err != nil {
 				return nil, nil, err
 			}
-			if strings.Contains(string(data), h.cfg.Up) {
+			if yes {
 				n++
 			}
 		}
@@ -122,6 +122,15 @@ func (h *HealthFile) up() (some, all []string, err error) {
 		}
 	}
 	return some, all, nil
+}
+
+// saysUp tells whether a file says Up; one that is not there does not.
+func (h *HealthFile) saysUp(file string) (bool, error) {
+	data, err := atomicfile.Read(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return strings.Contains(string(data), h.cfg.Up), err
 }
 
 // Active returns the slot whose files say Up: what the farm follows within one interval. A switch that this HealthFile is just making is waited
@@ -145,7 +154,8 @@ func (h *HealthFile) Active(ctx context.Context) (string, error) {
 	return some[0], nil
 }
 
-// Activate switches as HealthFile says. A slot that does not come to answer at the front door is put down again: nothing has changed then.
+// Activate switches as HealthFile says. Members that do not come to answer at the front door are put down again, but for those that were up
+// before: nothing has changed then.
 func (h *HealthFile) Activate(ctx context.Context, s abswap.Slot) error {
 	if s == nil || h.cfg.Slots[s.Name()] == nil {
 		return fmt.Errorf("arr health file: activate: %w", abswap.ErrUnknownSlot)
@@ -168,7 +178,7 @@ func (h *HealthFile) Activate(ctx context.Context, s abswap.Slot) error {
 		limit := 3*(h.cfg.Interval+h.cfg.Timeout) + 2*h.cfg.Patience
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), limit, fmt.Errorf("not in force after %s", limit))
 		defer cancel()
-		err = h.shift(ctx, name, slices.Contains(all, name))
+		err = h.shift(ctx, name)
 	}
 	if err != nil {
 		return fmt.Errorf("arr health file: activate slot %q: %w", name, err)
@@ -176,24 +186,31 @@ func (h *HealthFile) Activate(ctx context.Context, s abswap.Slot) error {
 	return nil
 }
 
-func (h *HealthFile) shift(ctx context.Context, name string, wasUp bool) error {
-	err := h.write(name, h.cfg.Up)
+func (h *HealthFile) shift(ctx context.Context, name string) error {
+	var down []string // the others are up already, and may be all that serves
+	for _, f := range h.cfg.Slots[name] {
+		yes, err := h.saysUp(f)
+		if err != nil {
+			return err
+		}
+		if !yes {
+			down = append(down, f)
+		}
+	}
+	err := write(down, h.cfg.Up)
 	if err == nil {
 		err = h.answers(ctx, 1, name)
 	}
 	if err != nil {
 		err = fmt.Errorf("its members do not come to answer at the front door: %w: %w", abswap.ErrNotReady, err)
-		if wasUp {
-			return err
-		}
-		return multi.Join(err, h.write(name, h.cfg.Down))
+		return multi.Join(err, write(down, h.cfg.Down))
 	}
 	if err := retry.Sleep(ctx, h.cfg.Interval+h.cfg.Timeout); err != nil { // the other members of the slot
 		return fmt.Errorf("%w: %w", abswap.ErrUnknownOutcome, err)
 	}
 	for other := range h.cfg.Slots {
 		if other != name {
-			err = multi.Join(err, h.write(other, h.cfg.Down))
+			err = multi.Join(err, write(h.cfg.Slots[other], h.cfg.Down))
 		}
 	}
 	if err == nil {
@@ -208,10 +225,10 @@ func (h *HealthFile) shift(ctx context.Context, name string, wasUp bool) error {
 	return nil
 }
 
-// write puts text into all files of a slot.
-func (h *HealthFile) write(name, text string) error {
+// write puts text into all files.
+func write(files []string, text string) error {
 	var errs []error
-	for _, f := range h.cfg.Slots[name] {
+	for _, f := range files {
 		errs = append(errs, atomicfile.Write(f, []byte(text+"\n"), 0o644))
 	}
 	return multi.Join(errs...)

@@ -3,12 +3,14 @@ package arr_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/switcher/arr"
+	"github.com/abswap/abswap/switcher/fake"
 	"github.com/abswap/abswap/switcher/iistest"
 	"github.com/abswap/abswap/switcher/switchertest"
 )
@@ -419,4 +422,30 @@ func healthRig(ctx context.Context) (switchertest.Rig, error) {
 	}
 	r.Load = 100
 	return r, err
+}
+
+// TestHealthFilePutsDownWhatItPutUp activates a slot of which one member serves and another was taken out by hand, while the front door does not
+// answer: the member that serves goes on.
+func TestHealthFilePutsDownWhatItPutUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		file := func(name, text string) string {
+			path := filepath.Join(dir, name)
+			require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+			return path
+		}
+		serves, out := file("blue1", "up"), file("blue2", "down")
+		h, err := arr.NewHealthFile(arr.HealthFileConfig{Slots: map[string][]string{"blue": {serves, out}, "green": {file("green", "down")}},
+			Ask: func(context.Context) (string, error) { return "", io.ErrUnexpectedEOF }})
+		require.NoError(t, err)
+		assert.ErrorIs(t, h.Activate(t.Context(), fake.NewSlot("blue")), abswap.ErrNotReady)
+		for path, want := range map[string]string{serves: "up", out: "down"} {
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			assert.Equal(t, want, strings.TrimSpace(string(text)), filepath.Base(path))
+		}
+		name, err := h.Active(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, "blue", name)
+	})
 }
