@@ -155,7 +155,7 @@ func (h *HealthFile) Active(ctx context.Context) (string, error) {
 }
 
 // Activate switches as HealthFile says. Members that do not come to answer at the front door are put down again, but for those that were up
-// before: nothing has changed then.
+// before: nothing has changed then. Where the files say so already, also by an Activate that could not see it in force, it only waits for that.
 func (h *HealthFile) Activate(ctx context.Context, s abswap.Slot) error {
 	if s == nil || h.cfg.Slots[s.Name()] == nil {
 		return fmt.Errorf("arr health file: activate: %w", abswap.ErrUnknownSlot)
@@ -171,7 +171,10 @@ func (h *HealthFile) Activate(ctx context.Context, s abswap.Slot) error {
 		return fmt.Errorf("arr health file: activate slot %q: %w", name, context.Cause(ctx))
 	}
 	some, all, err := h.up()
-	if err == nil && slices.Equal(some, []string{name}) && slices.Equal(all, some) {
+	if err == nil && slices.Equal(some, []string{name}) && slices.Equal(all, some) { // it is so; perhaps since a moment ago, and not in force yet
+		if err := h.proof(ctx, name); err != nil {
+			return fmt.Errorf("arr health file: activate slot %q: %w: %w", name, abswap.ErrUnknownOutcome, err)
+		}
 		return nil
 	}
 	if err == nil { // from here on the switch is finished, whatever becomes of ctx: in the middle of it two versions take requests
@@ -214,15 +217,20 @@ func (h *HealthFile) shift(ctx context.Context, name string) error {
 		}
 	}
 	if err == nil {
-		err = retry.Sleep(ctx, h.cfg.Interval+h.cfg.Timeout)
-	}
-	if err == nil {
-		err = h.answers(ctx, h.cfg.Asks, name)
+		err = h.proof(ctx, name)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", abswap.ErrUnknownOutcome, err)
 	}
 	return nil
+}
+
+// proof waits until a health test has seen what the files say, and the slot has answered as often as a switch wants it.
+func (h *HealthFile) proof(ctx context.Context, name string) error {
+	if err := retry.Sleep(ctx, h.cfg.Interval+h.cfg.Timeout); err != nil {
+		return err
+	}
+	return h.answers(ctx, h.cfg.Asks, name)
 }
 
 // write puts text into all files.

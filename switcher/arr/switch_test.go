@@ -449,3 +449,29 @@ func TestHealthFilePutsDownWhatItPutUp(t *testing.T) {
 		assert.Equal(t, "blue", name)
 	})
 }
+
+// TestHealthFileProvesWhatIsSoAlready activates again a slot whose files say so since an Activate that could not see it in force.
+func TestHealthFileProvesWhatIsSoAlready(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		file := func(name, text string) string {
+			path := filepath.Join(dir, name)
+			require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+			return path
+		}
+		blue, green := file("blue", "up"), file("green", "down")
+		then := "blue" // who answers when blue is put down: the health test hangs, and its members go on
+		h, err := arr.NewHealthFile(arr.HealthFileConfig{Slots: map[string][]string{"blue": {blue}, "green": {green}},
+			Ask: func(context.Context) (string, error) {
+				if text, err := os.ReadFile(blue); err != nil || string(text) == "up" {
+					return "green", err
+				}
+				return then, nil
+			}})
+		require.NoError(t, err)
+		require.ErrorIs(t, h.Activate(t.Context(), fake.NewSlot("green")), abswap.ErrUnknownOutcome)
+		assert.ErrorIs(t, h.Activate(t.Context(), fake.NewSlot("green")), abswap.ErrUnknownOutcome, "blue answers")
+		then = "green"
+		assert.NoError(t, h.Activate(t.Context(), fake.NewSlot("green")))
+	})
+}
