@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -326,7 +328,29 @@ func TestALongUploadInAnOldWorkerCounts(t *testing.T) {
 func TestOneIdleClientOfAnOldWorker(t *testing.T) {
 	needHAProxy(t)
 	t.Parallel()
-	rig, in, err := serversRig(t.Context(), serversConfig, false)
+	oneIdleClient(t, serversConfig)
+}
+
+// TestOneIdleClientBesideALuaSocket is the same where the worker itself has a session to somewhere, which is no client's.
+func TestOneIdleClientBesideALuaSocket(t *testing.T) {
+	needHAProxy(t)
+	if built, err := exec.Command("haproxy", "-vv").Output(); err != nil || !strings.Contains(string(built), "+LUA") {
+		t.Skip("this haproxy has no Lua")
+	}
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, silent.Close()) }()
+	script := filepath.Join(t.TempDir(), "held.lua")
+	host, port, err := net.SplitHostPort(silent.Addr().String())
+	require.NoError(t, err)
+	write(t, script, fmt.Sprintf("core.register_task(function()\n  local s = core.tcp()\n  s:settimeout(120)\n  s:connect(%q, %s)\n  s:receive(\"*l\")\nend)\n",
+		host, port))
+	oneIdleClient(t, strings.Replace(serversConfig, "global\n", "global\n    lua-load "+script+"\n", 1))
+}
+
+func oneIdleClient(t *testing.T, config string) {
+	rig, in, err := serversRig(t.Context(), config, false)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, rig.Close()) }()
 	require.NoError(t, rig.Switcher.Activate(t.Context(), rig.Blue))

@@ -13,7 +13,7 @@ type session struct {
 	began    time.Time     // by HAProxy's clock, in a zone that it does not tell
 	age      time.Duration // in whole seconds, or coarser
 	source   string
-	cli      bool // a command to the runtime API, such as the one that lists the sessions
+	aside    bool // no client's: a command to the runtime API, such as the one that lists the sessions, or what peers tell each other
 	backend  string
 	server   string // "": none yet
 	method   string // "": none, or not known
@@ -60,7 +60,7 @@ func parseSessionHead(line string) (session, error) {
 func (s *session) detail(line string) {
 	switch {
 	case strings.HasPrefix(line, "frontend="):
-		s.cli = attribute(line, "frontend") == "GLOBAL"
+		s.aside = attribute(line, "frontend") == "GLOBAL" || strings.Contains(line, " mode=peers)")
 	case strings.HasPrefix(line, "backend="):
 		s.backend = known(attribute(line, "backend"))
 	case strings.HasPrefix(line, "server="):

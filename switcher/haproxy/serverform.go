@@ -403,12 +403,12 @@ func (x *ServerSwitcher) idleClients(ctx context.Context, w worker) (int, error)
 	return clients - connections(all), err
 }
 
-// connections counts the clients' connections of sessions: several requests may share one. Those of the runtime API are not among the CurrConns of
-// "show info".
+// connections counts the clients' connections of sessions: several requests may share one. Those of the runtime API and of peers are not among the
+// CurrConns of "show info", nor is what HAProxy began itself, which has no source: the sockets and requests of Lua, sessions to peers, logs.
 func connections(all []session) int {
 	n, seen := 0, map[string]bool{}
 	for _, s := range all {
-		if s.cli {
+		if s.aside || s.source == "" {
 			continue
 		}
 		if strings.HasPrefix(s.source, "unix:") || !seen[s.source] { // Unix sockets have one name for all
