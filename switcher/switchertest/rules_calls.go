@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -67,6 +68,9 @@ func unknownSlotAbilities(ctx context.Context, w *world) error {
 	}
 	if d, ok := abswap.As[abswap.ForcingDrainer](w.Drainer); ok {
 		calls["Force"] = func() error { return d.Force(ctx, w.Unknown, abswap.ForceHandOver) }
+	}
+	if d, ok := abswap.As[abswap.ClassDrainer](w.Drainer); ok {
+		calls["End"] = func() error { return d.End(ctx, w.Unknown, abswap.ForceHandOver, math.MaxUint64) }
 	}
 	if d, ok := abswap.As[abswap.SessionDrainer](w.Drainer); ok {
 		calls["Sessions"] = func() error { _, err := d.Sessions(ctx, w.Unknown); return err }
@@ -148,6 +152,14 @@ func endedContextAbilities(ctx context.Context, w *world) error {
 	if d, ok := abswap.As[abswap.ForcingDrainer](w.Drainer); ok {
 		calls["Force"] = func(ctx context.Context) error { return d.Force(ctx, w.Blue, abswap.ForceCut) }
 	}
+	if d, ok := abswap.As[abswap.ClassDrainer](w.Drainer); ok {
+		calls["End"] = func(ctx context.Context) error { return d.End(ctx, w.Green, abswap.ForceCut, math.MaxUint64) }
+	}
+	work, err := w.begin(ctx, KindRequest, w.Blue.Name())
+	if _, cannot := errors.AsType[*skip](err); err != nil && !cannot {
+		return err
+	}
+	begun := err == nil
 	asked := 0
 	for want, over := range ended(ctx) {
 		for name, call := range calls {
@@ -169,6 +181,16 @@ func endedContextAbilities(ctx context.Context, w *world) error {
 	}
 	if err := w.stays(ctx, w.Blue.Name()); err != nil {
 		return fmt.Errorf("after calls with a context that had ended: %w", err)
+	}
+	if begun {
+		if err := w.end(ctx, KindRequest, work); err != nil {
+			return fmt.Errorf("after calls with a context that had ended: %w", err)
+		}
+	}
+	if calls["Preview"] != nil && w.ProbeMatching != nil {
+		if err := w.matchingGoesTo(ctx, previewRule("ended"), w.Blue.Name()); err != nil {
+			return fmt.Errorf("after Preview with a context that had ended: %w", err)
+		}
 	}
 	return w.activeIs(ctx, w.Blue.Name())
 }

@@ -46,6 +46,48 @@ func TestBrokenFakesFailExactlyTheirRule(t *testing.T) {
 	}
 }
 
+// A rule about several methods finds the fault in each.
+func TestFurtherFaultsFailTheirRule(t *testing.T) {
+	force := func(ctx context.Context, s abswap.Slot, how abswap.Force, do func(context.Context, abswap.Slot, abswap.Force) error) error {
+		return errors.Join(do(context.WithoutCancel(ctx), s, how), ctx.Err())
+	}
+	preview := func(ctx context.Context, s abswap.Slot, rules []abswap.PreviewRule, do func(context.Context, abswap.Slot, ...abswap.PreviewRule) error) error {
+		return errors.Join(do(context.WithoutCancel(ctx), s, rules...), ctx.Err())
+	}
+	for _, b := range []broken{
+		{rule: "S4/unknown-slot-abilities", fault: "to end work in an unknown slot is no error", make: func(d *door) {
+			d.sw.EndFunc = func(ctx context.Context, s abswap.Slot, how abswap.Force, ids []uint64, do endFunc) error {
+				if err := do(ctx, s, how, ids...); !errors.Is(err, abswap.ErrUnknownSlot) {
+					return err
+				}
+				return nil
+			}
+		}},
+		{rule: "S4/ended-context-abilities", fault: "End does not look at its context", make: func(d *door) {
+			d.sw.EndFunc = func(ctx context.Context, s abswap.Slot, how abswap.Force, ids []uint64, do endFunc) error {
+				return do(context.WithoutCancel(ctx), s, how, ids...)
+			}
+		}},
+		{rule: "S4/ended-context-abilities", fault: "Force cuts, and returns its context's error then", make: func(d *door) { d.sw.ForceFunc = force }},
+		{rule: "S4/ended-context-abilities", fault: "Preview previews, and returns its context's error then", make: func(d *door) { d.sw.PreviewFunc = preview }},
+	} {
+		t.Run(b.fault, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				for _, r := range switchertest.Rules() {
+					if r.Name == b.rule {
+						assert.Error(t, r.Try(t.Context(), func(context.Context) (switchertest.Rig, error) {
+							d := newDoor()
+							b.make(d)
+							return d.rig, nil
+						}).Err)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestEveryRuleHasABrokenFake(t *testing.T) {
 	var rules, have []string
 	for _, r := range switchertest.Rules() {
