@@ -376,3 +376,42 @@ func oneIdleClient(t *testing.T, config string) {
 	require.NoError(t, err)
 	assert.Equal(t, "green", slot)
 }
+
+// TestABackendThatAnOldWorkerHasNot activates a slot whose backend came with the last reload, beside a client that keeps its connection to the worker
+// before it.
+func TestABackendThatAnOldWorkerHasNot(t *testing.T) {
+	needHAProxy(t)
+	t.Parallel()
+	in, err := start(t.Context(), strings.Replace(mapConfig, "backend be_green", "backend be_later", 1), true)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, in.close()) }()
+	config := func(rt haproxy.Runtime) haproxy.MapConfig {
+		return haproxy.MapConfig{Runtime: rt, File: in.path("slots.map"), Key: "mysite", Backends: map[string]string{"blue": "be_blue", "green": "be_green"}}
+	}
+	rt := in.runtime(true)
+	rt.Patience = 500 * time.Millisecond
+	sw, err := haproxy.NewMap(config(rt))
+	require.NoError(t, err)
+	ask, done := in.site.Rig().KeepAlive()
+	defer done()
+	slot, err := ask(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "blue", slot)
+	write(t, in.path("haproxy.cfg"), strings.Replace(read(t, in.path("haproxy.cfg")), "be_later", "be_green", 1))
+	in.reloaded(t)
+
+	_, green := slots()
+	err = sw.Activate(t.Context(), green)
+	assert.ErrorIs(t, err, abswap.ErrUnknownOutcome)
+	assert.ErrorContains(t, err, "idle client connection")
+	slot, err = ask(t.Context()) // the last one of the old worker, which knows blue alone
+	require.NoError(t, err)
+	assert.Equal(t, "blue", slot)
+	rt.Patience = 2 * time.Minute
+	sw, err = haproxy.NewMap(config(rt))
+	require.NoError(t, err)
+	require.NoError(t, sw.Activate(t.Context(), green))
+	slot, err = ask(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "green", slot)
+}

@@ -103,7 +103,7 @@
 //
 // An old worker takes changes of a map, but not of servers' states. So after a reload ServerSwitcher's Activate waits until no client keeps an idle
 // connection to an old worker, at most Runtime.Patience, and then returns abswap.ErrUnknownOutcome: by that connection one more request could
-// reach the old slot. MapSwitcher need not wait.
+// reach the old slot. MapSwitcher need not wait, unless the slot's backend came with that reload.
 //
 // # Which promises are kept
 //

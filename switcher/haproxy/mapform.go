@@ -263,9 +263,15 @@ func (m *MapSwitcher) putBack(ctx context.Context) error {
 	return writeFile(ctx, m.cfg.File, content, perm)
 }
 
-// set changes the key in one worker and reads it back. An old worker whose configuration had no such map or backend is left as it is.
+// set changes the key in one worker and reads it back. An old worker whose configuration had no such map is left as it is; so is one that had no such
+// backend, but no client may be left that keeps a connection to it without a request.
 func (m *MapSwitcher) set(ctx context.Context, w worker, backend string) error {
 	now, err := m.value(ctx, w)
+	if err == nil && now != backend && w.old {
+		if _, err = m.stats(ctx, w, backend); refusedFor(err, ErrNoBackend) {
+			return m.noneIdle(ctx, w) // a request that the key led there would find nothing
+		}
+	}
 	if err == nil && now != backend {
 		if err = m.rt.order(ctx, w.pid, fmt.Sprintf("set map %s %s %s", m.cfg.Map, m.cfg.Key, backend)); err == nil {
 			now, err = m.value(ctx, w)

@@ -375,7 +375,12 @@ func (x *ServerSwitcher) applyOld(ctx context.Context, w worker, targets []targe
 	if !refusedFor(err, ErrDisabled) {
 		return err
 	}
-	idle, err := x.idleClients(ctx, w)
+	return x.noneIdle(ctx, w)
+}
+
+// noneIdle is an error as long as a client keeps a connection to an old worker without a request: that one could begin a request there.
+func (e *engine) noneIdle(ctx context.Context, w worker) error {
+	idle, err := e.idleClients(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -386,8 +391,8 @@ func (x *ServerSwitcher) applyOld(ctx context.Context, w worker, targets []targe
 }
 
 // idleClients counts the clients' connections of a worker on which no request is under way.
-func (x *ServerSwitcher) idleClients(ctx context.Context, w worker) (int, error) {
-	info, err := x.rt.read(ctx, w.pid, "show info")
+func (e *engine) idleClients(ctx context.Context, w worker) (int, error) {
+	info, err := e.rt.read(ctx, w.pid, "show info")
 	if err != nil {
 		return 0, err
 	}
@@ -395,7 +400,7 @@ func (x *ServerSwitcher) idleClients(ctx context.Context, w worker) (int, error)
 	if err != nil {
 		return 0, err
 	}
-	text, err := x.rt.read(ctx, w.pid, "show sess all")
+	text, err := e.rt.read(ctx, w.pid, "show sess all")
 	if err != nil {
 		return 0, err
 	}
