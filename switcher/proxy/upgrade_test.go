@@ -2,12 +2,16 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -199,5 +203,89 @@ func TestCutTunnelsAreCounted(t *testing.T) {
 			want.Cut = 1
 		}
 		soon(t, "it is counted", func() bool { return f.Stats() == want })
+	}
+}
+
+// written counts how often something is written to a connection. It is none that package h1 reads by its own means, on any system.
+type written struct {
+	net.Conn
+	times *atomic.Int64
+}
+
+func (w written) Write(p []byte) (int, error) {
+	w.times.Add(1)
+	return w.Conn.Write(p)
+}
+
+// writtenListener counts for all connections that it accepts.
+type writtenListener struct {
+	net.Listener
+	times *atomic.Int64
+}
+
+func (l writtenListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return written{c, l.times}, nil
+}
+
+// TestTunnelsCarryPieces: what comes through a connection that the data path reads by its methods alone, as one over TLS, or each of Windows,
+// goes on in pieces of the size in which it comes, not byte by byte.
+func TestTunnelsCarryPieces(t *testing.T) {
+	const size, most = 64 << 10, 32
+	for _, overTLS := range []bool{true, false} {
+		t.Run(fmt.Sprint("tls ", overTLS), func(t *testing.T) {
+			b := newBackend(t, "blue", upgrader("", func(c *net.TCPConn, br *bufio.Reader) {
+				all := make([]byte, size)
+				io.ReadFull(br, all)
+				c.Write(all)
+			}))
+			var up, down atomic.Int64
+			p, err := proxy.New(proxy.Config{Slots: map[string]string{"blue": address(b.Server)}, Active: "blue",
+				Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+					c, err := new(net.Dialer).DialContext(ctx, network, addr)
+					return written{c, &up}, err
+				}})
+			require.NoError(t, err)
+			tcp, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			addr := tcp.Addr().String()
+			var l net.Listener = writtenListener{tcp, &down}
+			dial := func() (net.Conn, error) { return net.Dial("tcp", addr) }
+			if overTLS {
+				cert, pool := loopbackCertificate(t)
+				l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, DynamicRecordSizingDisabled: true})
+				dial = func() (net.Conn, error) {
+					return tls.Dial("tcp", addr, &tls.Config{RootCAs: pool, DynamicRecordSizingDisabled: true})
+				}
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- p.Serve(l) }()
+			defer func() {
+				p.Close()
+				assert.ErrorIs(t, <-ended, http.ErrServerClosed)
+			}()
+			c, err := dial()
+			require.NoError(t, err)
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(patience))
+			br := bufio.NewReader(c)
+			io.WriteString(c, upgradeHead)
+			_, err = readHead(br)
+			require.NoError(t, err)
+			up.Store(0)
+			down.Store(0)
+			said := strings.Repeat("0123456789abcdef", size/16)
+			_, err = io.WriteString(c, said)
+			require.NoError(t, err)
+			got := make([]byte, size)
+			_, err = io.ReadFull(br, got)
+			require.NoError(t, err)
+			assert.True(t, said == string(got))
+			assert.LessOrEqual(t, up.Load(), int64(most), "to the slot")
+			assert.LessOrEqual(t, down.Load(), int64(most), "to the client")
+		})
 	}
 }

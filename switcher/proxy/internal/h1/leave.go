@@ -116,7 +116,7 @@ func (t *tunnel) downward() {
 			t.leave()
 			return
 		}
-		if err := t.slot.fill(true); err != nil && !t.x.woken(t.slot, err) {
+		if err := t.slot.fill(!t.slot.more); err != nil && !t.x.woken(t.slot, err) {
 			t.slot.drop()
 			t.pass(t.client, err)
 			return

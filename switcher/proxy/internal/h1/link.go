@@ -22,6 +22,7 @@ type link struct {
 	err   error         // of step
 	later syscall.Errno // what step has met behind what it returned; 0: nothing
 	first []byte        // without raw: where the first bytes of something are read to
+	more  bool          // without raw: the last read filled its room, so more of the same is coming
 
 	flush  func(fd uintptr) bool
 	put    []byte // of Write: what flush has still to write
@@ -39,11 +40,21 @@ func (l *link) open(nc net.Conn, tls, client bool) {
 		l.step, l.flush = l.onReady, l.onWritable // made once: a method value is an allocation
 		return
 	}
-	n := 512
+	n := firstSize
 	if tls {
 		n = 1 // it keeps the rest of a record itself
 	}
 	l.first = make([]byte, n)
+}
+
+// firstSize is how much is read of what comes to a connection that has waited without a buffer.
+const firstSize = 512
+
+// widen makes l one whose bytes are passed on as they are read, a tunnel's: they are not to go one by one.
+func (l *link) widen() {
+	if l.raw == nil && len(l.first) < firstSize {
+		l.first = make([]byte, firstSize)
+	}
 }
 
 // pending returns what was read and not taken.
@@ -123,6 +134,7 @@ func (l *link) fill(idle bool) error {
 func (l *link) fillPlain(idle bool) error {
 	if l.in == nil && idle {
 		n, err := readSome(l.Conn, l.first)
+		l.more = n == len(l.first)
 		if n > 0 {
 			l.in = getBuffer(smallSize)
 			l.in.w = copy(l.in.data, l.first[:n])
@@ -133,7 +145,9 @@ func (l *link) fillPlain(idle bool) error {
 	if l.in == nil {
 		l.in = l.fresh()
 	}
-	n, err := readSome(l.Conn, l.in.data[l.in.w:])
+	room := l.in.data[l.in.w:]
+	n, err := readSome(l.Conn, room)
+	l.more = n == len(room)
 	l.in.w += n
 	if n > 0 {
 		return nil

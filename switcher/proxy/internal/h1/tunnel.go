@@ -70,6 +70,7 @@ func (x *Exchange) openTunnel(u *Upstream, r *Response) (*tunnel, Ending, error)
 		return nil, Finished, err
 	}
 	x.hear(u)
+	c.widen()
 	return &tunnel{x: x, client: &c.link, slot: &u.link, in: &x.In, out: &x.Out, framed: fold(got, "websocket")}, Finished, nil
 }
 
@@ -138,7 +139,7 @@ func (t *tunnel) carry(dst, src *link, count *atomic.Int64) bool {
 			src.large = len(p) == len(src.in.data) // one read filled it: much is coming
 			src.take(len(p))
 		}
-		if err := src.fill(true); err != nil {
+		if err := src.fill(!src.more); err != nil {
 			src.drop()
 			t.gone()
 			t.pass(dst, err)
