@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/abswap/abswap"
@@ -25,6 +26,7 @@ type hold struct {
 	total   *time.Timer
 	bytes   int64
 	waiting list.List // of *waiter, in the order in which they came
+	over    atomic.Bool
 }
 
 // waiter is a request that a hold keeps.
@@ -38,6 +40,7 @@ type waiter struct {
 	gen    *generation   // which it has entered then; nil: none takes work, or it was turned away
 	gone   bool          // its client was not there any more: it was not let in
 	away   bool          // there was no room for it in the queue
+	passes *hold         // of the queue: it does not keep this one; nil: any does
 	queued bool          // a hold has let it go into the queue, which has it now; guarded by holds.mu
 	moved  chan struct{} // told then
 	at     *generation   // of the queue: where it waits for a place; guarded by queue.mu
@@ -124,6 +127,7 @@ func (s *Switcher) release(h *hold) {
 		}
 		close(w.served)
 	}
+	h.over.Store(true)
 	s.holds.now = nil
 	s.table.SetHeld(false)
 }
@@ -182,10 +186,14 @@ func (s *Switcher) wait(x guest, avoid *generation) (gen *generation, ok bool) {
 			}
 			work.Pass = true
 		}
+		var passes *hold
+		if work.Pass {
+			passes = h
+		}
 		gen = s.table.Enter(work, avoid)
 		work.Pass = false
 		if gen == nil && work.Full != nil {
-			return nil, true // to the queue
+			return s.waitForPlace(x, avoid, passes)
 		}
 		if gen != nil || !work.Held {
 			x.StopAhead(false)
@@ -268,8 +276,10 @@ func (s *Switcher) stay(h *hold, w *waiter) (*generation, staying) {
 		// a fault
 	} else if ahead == nil {
 		x.Watch()
-	} else if !ahead.Started() {
-		x.Continue()
+	} else {
+		if !ahead.Started() {
+			x.Continue()
+		}
 		ahead.Start(func(n int) bool { return s.reserve(h, w, int64(n)) })
 	}
 	var outwaits <-chan time.Time

@@ -42,9 +42,16 @@ func (s *Switcher) waitIn(x guest, avoid *generation) (gen *generation, ok bool)
 	if x.Work().Held {
 		return s.wait(x, avoid)
 	}
+	return s.waitForPlace(x, avoid, nil)
+}
+
+// waitForPlace keeps a request in the queue; passes is a hold that does not keep it, if there is one. It returns what waitIn does.
+func (s *Switcher) waitForPlace(x guest, avoid *generation, passes *hold) (gen *generation, ok bool) {
 	q := s.queue
 	w := newWaiter(x, avoid)
+	w.passes = passes
 	if q.enter(w) {
+		x.StopAhead(false)
 		return w.gen, true
 	}
 	x.PutAhead()
@@ -174,7 +181,7 @@ func (q *queue) passLocked(held bool) {
 			continue
 		}
 		if work.Held {
-			return // until the hold ends
+			continue // until the hold ends; who passes it may be behind
 		}
 		if work.Full != w.at { // the state has changed
 			w.at.Await(-1)
@@ -188,7 +195,7 @@ func (q *queue) passLocked(held bool) {
 // try lets w enter, ahead of all that have not come here. It is true too if no slot takes work.
 func (q *queue) try(w *waiter, held bool) bool {
 	work := w.x.Work()
-	work.Turn, work.Pass = true, held
+	work.Turn, work.Pass = true, held || w.passes != nil && !w.passes.over.Load()
 	w.gen = q.s.table.Enter(work, w.avoid)
 	work.Turn, work.Pass = false, false
 	return w.gen != nil || !work.Held && work.Full == nil

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -361,4 +362,44 @@ func TestQueueUnderSwitches(t *testing.T) {
 	f.idle(t, "blue")
 	f.idle(t, "green")
 	assert.Equal(t, proxy.Stats{}, f.Stats())
+}
+
+// TestWhatPassesAHoldMayQueue: who is not kept by a hold that lets pass what cannot wait there, and finds no place in the slot, waits for one, and
+// gets it while the hold lasts. One has no room in the hold; the other has waited in it for as long as it may, and more of its body comes.
+func TestWhatPassesAHoldMayQueue(t *testing.T) {
+	t.Run("at once", func(t *testing.T) {
+		f, blue, _ := gated(t, proxy.Config{MaxInFlight: 1})
+		first := f.post(t, 0, 1)[0]
+		within(t, blue.came, "the first")
+		f.hold(t, abswap.HoldOptions{Each: longHold.Each, Total: longHold.Total, Bytes: 1, Beyond: abswap.HoldPass})
+		second := f.raw(t)
+		second.send("POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")
+		f.queued(t, 1)
+		blue.goOn <- struct{}{}
+		assert.Equal(t, "/1", within(t, blue.came, "the second"))
+		blue.goOn <- struct{}{}
+		assert.Contains(t, first.head(), "200 OK")
+		assert.Contains(t, second.head(), "200 OK")
+	})
+	t.Run("later", func(t *testing.T) {
+		f, blue, _ := gated(t, proxy.Config{MaxInFlight: 1})
+		first := f.post(t, 0, 1)[0]
+		within(t, blue.came, "the first")
+		f.hold(t, abswap.HoldOptions{Each: 100 * time.Millisecond, Total: longHold.Total, Beyond: abswap.HoldPass})
+		second := f.raw(t)
+		second.send("POST /1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+		f.queued(t, 1)
+		second.send("6\r\n world\r\n")
+		second.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		_, err := second.br.Peek(1)
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded, "it waits")
+		second.SetReadDeadline(time.Now().Add(patience))
+		second.send("0\r\n\r\n")
+		blue.goOn <- struct{}{}
+		assert.Equal(t, "/1", within(t, blue.came, "the second"))
+		blue.goOn <- struct{}{}
+		assert.Contains(t, first.head(), "200 OK")
+		assert.Contains(t, second.head(), "200 OK")
+		assert.Zero(t, f.Stats().Refused)
+	})
 }

@@ -16,11 +16,14 @@ type Ahead struct {
 
 	started bool
 
-	mu   sync.Mutex
-	buf  []byte // read ahead, and not yet taken
-	stop bool   // read no more ahead
-	full bool   // no more could be reserved
-	err  error  // of from
+	mu      sync.Mutex
+	buf     []byte // read ahead, and not yet taken
+	reserve func(int) bool
+	turn    int   // how often Start was called
+	running bool  // run looks at stop and reserve again before it ends
+	stop    bool  // read no more ahead
+	full    bool  // no more could be reserved
+	err     error // of from
 }
 
 // AheadState says how far reading ahead has come.
@@ -43,36 +46,57 @@ func NewAhead(from io.Reader, whole func()) *Ahead {
 // Started reports whether Start was called.
 func (b *Ahead) Started() bool { return b.started }
 
-// Start begins to read. reserve is asked before each piece. It is called once, before the first Read.
+// Start begins to read, or goes on with it for another who waits. reserve is asked before each piece, and for what was read before. It is called
+// before the first Read.
 func (b *Ahead) Start(reserve func(int) bool) {
 	b.started = true
+	b.mu.Lock()
+	n := len(b.buf)
+	b.mu.Unlock()
+	room := n == 0 || reserve(n)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.turn++
+	b.reserve, b.stop, b.full = reserve, !room, !room
+	if b.running || b.err != nil || !room {
+		return
+	}
+	b.running = true
 	quiet := make(chan struct{})
 	b.quiet = quiet
 	go func() {
 		defer close(quiet)
-		b.run(reserve)
+		b.run()
 	}()
 }
 
-func (b *Ahead) run(reserve func(int) bool) {
+func (b *Ahead) run() {
 	piece := make([]byte, aheadPiece)
 	for {
 		b.mu.Lock()
-		stop := b.stop
+		stop, reserve, turn := b.stop, b.reserve, b.turn
+		b.running = !stop
 		b.mu.Unlock()
 		if stop {
 			return
 		}
 		if !reserve(len(piece)) {
 			b.mu.Lock()
-			b.full = true
+			over := b.turn == turn // else it was the earlier one's room
+			if over {
+				b.full, b.running = true, false
+			}
 			b.mu.Unlock()
-			return
+			if over {
+				return
+			}
+			continue
 		}
 		n, err := b.from.Read(piece)
 		b.mu.Lock()
 		b.buf = append(b.buf, piece[:n]...)
 		b.err = err
+		b.running = err == nil
 		b.mu.Unlock()
 		if err != nil {
 			return
