@@ -179,12 +179,7 @@ func (s *Switcher) wait(x guest, avoid *generation) (gen *generation, ok bool) {
 			}
 			fallthrough
 		case h != nil:
-			if h.options.Beyond == abswap.HoldRefuse {
-				x.StopAhead(true)
-				s.refuseHeld(x, h)
-				return nil, false
-			}
-			work.Pass = true
+			work.Pass = h.options.Beyond != abswap.HoldRefuse
 		}
 		var passes *hold
 		if work.Pass {
@@ -192,6 +187,11 @@ func (s *Switcher) wait(x guest, avoid *generation) (gen *generation, ok bool) {
 		}
 		gen = s.table.Enter(work, avoid)
 		work.Pass = false
+		if h != nil && passes == nil && work.Held { // else the hold has ended, or another site has the host now
+			x.StopAhead(true)
+			s.refuseHeld(x, h)
+			return nil, false
+		}
 		if gen == nil && work.Full != nil {
 			return s.waitForPlace(x, avoid, passes)
 		}

@@ -110,6 +110,33 @@ func TestAHeldRequestGoesToTheNewSite(t *testing.T) {
 	}
 }
 
+// TestTheHoldOfAReplacedSiteRefusesNobody: a request that may wait no longer in the hold of a site that no host leads to goes to the new one.
+func TestTheHoldOfAReplacedSiteRefusesNobody(t *testing.T) {
+	m := serveSites(t, proxy.SitesConfig{})
+	s := httptest.NewServer(m.Sites)
+	defer s.Close()
+	for _, front := range []string{m.addr, address(s)} {
+		for _, body := range []string{"", "hello"} {
+			old := m.site(t, named(t, "old"), "127.0.0.1:1", "one.test")
+			release, err := old.Hold(t.Context(), abswap.HoldOptions{Each: 500 * time.Millisecond, Total: 2 * patience})
+			require.NoError(t, err)
+			got := make(chan string, 1)
+			go func() {
+				status, text := post(t, front, "one.test", body)
+				got <- fmt.Sprint(status, " ", text)
+			}()
+			require.Eventually(t, func() bool { return old.Held() == 1 }, patience, time.Millisecond)
+			_, err = m.Set(m.site(t, named(t, "new"), "127.0.0.1:1"), "one.test")
+			require.NoError(t, err)
+			assert.Equal(t, "200 new", within(t, got, "the answer"))
+			assert.Zero(t, old.Stats().Refused)
+			release()
+			_, err = m.Remove("one.test")
+			require.NoError(t, err)
+		}
+	}
+}
+
 // TestASessionStaysWithItsSite replaces a site that keeps sessions, and holds a request, by one that keeps none: it begins no session.
 func TestASessionStaysWithItsSite(t *testing.T) {
 	m := serveSites(t, proxy.SitesConfig{})
