@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -246,10 +247,31 @@ func (x *exchange) End(how h1.Ending) {
 		if !x.bodyWhole() && x.r.ProtoAtLeast(1, 1) && x.s.endGently(x.w, x.r, x.status, false) {
 			return
 		}
-		x.Abort()
+		x.breakOff()
+	case h1.Cut:
+		x.breakOff()
 	default:
 		x.Abort()
 	}
+}
+
+// breakOff ends an answer that is not whole. net/http closes the connection of an old client as it does behind a whole one, whose end is just
+// that: so it is reset here.
+func (x *exchange) breakOff() {
+	if x.r.ProtoAtLeast(1, 1) {
+		x.Abort()
+	}
+	c, _, err := x.rc.Hijack()
+	if err != nil {
+		x.Abort() // the caller's writer is another one
+	}
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn() // TLS's own end says that all is there
+	}
+	if t, ok := c.(interface{ SetLinger(int) error }); ok {
+		t.SetLinger(0)
+	}
+	c.Close()
 }
 
 // Abort breaks off the client's connection.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/abswap/abswap"
 	"github.com/abswap/abswap/switcher/proxy"
 )
 
@@ -107,6 +109,33 @@ func sentLines(t *testing.T, f *front, text string) []string {
 		}
 	}
 	return lines
+}
+
+// TestBrokenAnswerToAnOldClientOfAHandler, from the slot or by a cut, ends with a reset: nothing else tells a client of HTTP/1.0 that its answer
+// is not whole.
+func TestBrokenAnswerToAnOldClientOfAHandler(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		p, err := proxy.New(proxy.Config{Active: "blue", Slots: map[string]string{"blue": rawBackend(t, func(_ int, c net.Conn, br *bufio.Reader) {
+			readHead(br)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+			if cut {
+				io.Copy(io.Discard, br)
+			}
+		})}})
+		require.NoError(t, err)
+		f := handled(t, p)
+		c := f.raw(t)
+		c.send("GET / HTTP/1.0\r\nHost: x\r\n\r\n")
+		if cut {
+			c.head()
+			assert.Equal(t, "half", c.read(4))
+			require.NoError(t, f.Force(t.Context(), plain("blue"), abswap.ForceCut))
+		}
+		_, err = io.ReadAll(c.br)
+		assert.Error(t, err, "what came is not all")
+		assert.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+		f.idle(t, "blue")
+	}
 }
 
 // TestHandlerForwardsToo uses the Switcher as the handler of another server: that path stays, for what does not speak HTTP/1.1.
