@@ -25,7 +25,7 @@ type HTTPSlot struct {
 	// Expect looks at the answer's head after its status was found right; an error makes the slot unfit. nil: nothing more.
 	Expect func(*http.Response) error
 
-	// WarmPaths are asked by Warm, in order, each until it answers with a status below 400: "/", "/search?q=x".
+	// WarmPaths are asked by Warm, each once and in order, and must answer with a status below 400: "/", "/search?q=x".
 	WarmPaths []string
 
 	Timeout time.Duration // of one probe; 0: 5s
