@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -277,17 +278,27 @@ func TestH2SlotThatIsAwayIsNotTried(t *testing.T) {
 // TestAnswerOfAHeadAloneStaysOne: what gRPC says of a call that it refuses is one header block that ends the stream, and it says so while the
 // client still sends. A client of gRPC that gets the end in a frame of its own does not find the status.
 func TestAnswerOfAHeadAloneStaysOne(t *testing.T) {
-	for name, start := range map[string]func(testing.TB, string, http.HandlerFunc) *backend{"slot in HTTP/1.1": newBackend, "slot in HTTP/2": newH2Backend} {
-		t.Run(name, func(t *testing.T) {
-			b := start(t, "blue", func(w http.ResponseWriter, r *http.Request) {
-				http.NewResponseController(w).EnableFullDuplex() // or HTTP/1.1 answers when the call has ended
+	for name, start := range map[string]func(*testing.T) proxy.Config{
+		"slot in HTTP/1.1": func(t *testing.T) proxy.Config {
+			// It takes what still comes: the answer is lost with a connection that is closed on unread data.
+			addr := rawBackend(t, func(_ int, c net.Conn, br *bufio.Reader) {
+				if _, err := readHead(br); err == nil {
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nGrpc-Status: 12\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+				}
+				io.Copy(io.Discard, br)
+			})
+			return proxy.Config{Slots: map[string]string{"blue": addr}, Active: "blue"}
+		},
+		"slot in HTTP/2": func(t *testing.T) proxy.Config {
+			b := newH2Backend(t, "blue", func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", "application/grpc")
 				w.Header().Set("Grpc-Status", "12")
 			})
-			cfg := proxy.Config{Slots: map[string]string{"blue": address(b.Server)}, Active: "blue"}
-			if name == "slot in HTTP/2" {
-				cfg.Protocols = map[string]proxy.Protocol{"blue": proxy.H2C}
-			}
+			return proxy.Config{Slots: map[string]string{"blue": address(b.Server)}, Active: "blue", Protocols: map[string]proxy.Protocol{"blue": proxy.H2C}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := start(t)
 			w := serve(t, cfg).h2watch(t)
 			for whole, send := range map[string]func(id uint32){
 				"still open":       func(uint32) {},
