@@ -108,6 +108,30 @@ func TestD4CutOccupantIncludesSessions(t *testing.T) {
 	})
 }
 
+// deployPastTheCap deploys v2, which takes until the cap of the sessions, an hour, and stops the old slot at the first try. One that goes round
+// between draining and stopping is ended.
+func (r *rig) deployPastTheCap(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stops := 0
+	r.OnEvent = func(e abswap.Event) {
+		if e.Kind != abswap.EventPhase || e.Phase != abswap.PhaseStopping {
+			return
+		}
+		if stops++; stops == 3 {
+			cancel()
+		}
+	}
+	began := time.Now()
+	rep, err := r.Deploy(ctx, v2)
+	require.NoError(t, err)
+	assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
+	assert.Equal(t, 1, stops)
+	assert.False(t, running(t, r.blue))
+	assert.InDelta(t, time.Hour, time.Since(began), float64(time.Minute))
+}
+
 // TestD4SessionsBeyondTheirCap deploys while a session lives in the old slot that never ends, and once more while one lives in the slot that is
 // needed: after the cap of their class they are not waited for, neither by the drain nor by the stop behind it.
 func TestD4SessionsBeyondTheirCap(t *testing.T) {
@@ -116,24 +140,7 @@ func TestD4SessionsBeyondTheirCap(t *testing.T) {
 		r.Drain.Sessions, r.Drain.Classes = true, classRules{abswap.ClassSession: {Cap: time.Hour}}
 		_, err := r.sw.Open(t.Context(), fake.Request{Kind: fake.Session})
 		require.NoError(t, err)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		stops := 0
-		r.OnEvent = func(e abswap.Event) {
-			if e.Kind != abswap.EventPhase || e.Phase != abswap.PhaseStopping {
-				return
-			}
-			if stops++; stops == 3 {
-				cancel()
-			}
-		}
-		began := time.Now()
-		rep, err := r.Deploy(ctx, v2)
-		require.NoError(t, err)
-		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
-		assert.Equal(t, 1, stops)
-		assert.False(t, running(t, r.blue))
-		assert.InDelta(t, time.Hour, time.Since(began), float64(time.Minute))
+		r.deployPastTheCap(t)
 
 		r.Occupied = abswap.OccupiedWait
 		r.blue.Put(abswap.SlotState{Release: "v1", Running: true})
@@ -141,7 +148,7 @@ func TestD4SessionsBeyondTheirCap(t *testing.T) {
 		_, err = r.sw.Open(t.Context(), fake.Request{Kind: fake.Session})
 		require.NoError(t, err)
 		r.sw.Move(map[string]int{"green": 100})
-		rep, err = r.Deploy(t.Context(), abswap.Release{ID: "v3"})
+		rep, err := r.Deploy(t.Context(), abswap.Release{ID: "v3"})
 		require.NoError(t, err)
 		assert.Equal(t, "blue", rep.To)
 	})
@@ -160,28 +167,11 @@ func TestD4SessionsThatNobodyKnowsBeyondTheirCap(t *testing.T) {
 			}
 			return l, err
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		stops := 0
-		r.OnEvent = func(e abswap.Event) {
-			if e.Kind != abswap.EventPhase || e.Phase != abswap.PhaseStopping {
-				return
-			}
-			if stops++; stops == 3 {
-				cancel()
-			}
-		}
-		began := time.Now()
-		rep, err := r.Deploy(ctx, v2)
-		require.NoError(t, err)
-		assert.Equal(t, abswap.OutcomeSucceeded, rep.Outcome)
-		assert.Equal(t, 1, stops)
-		assert.False(t, running(t, r.blue))
-		assert.InDelta(t, time.Hour, time.Since(began), float64(time.Minute))
+		r.deployPastTheCap(t)
 
 		r.Occupied = abswap.OccupiedWait
 		r.blue.Put(abswap.SlotState{Release: "v1", Running: true})
-		rep, err = r.Deploy(t.Context(), abswap.Release{ID: "v3"})
+		rep, err := r.Deploy(t.Context(), abswap.Release{ID: "v3"})
 		require.NoError(t, err)
 		assert.Equal(t, "blue", rep.To)
 	})

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -492,69 +491,6 @@ func TestHoldingThatExpires(t *testing.T) {
 	soon(t, "it counts for none", func() bool { return h.load(t, "blue").Total() == 0 && h.load(t, "green").Total() == 0 })
 }
 
-// TestHoldingUnderAHold activates while the caller holds, as an exclusive swap does.
-func TestHoldingUnderAHold(t *testing.T) {
-	h := holding(t, hello, hello, nil)
-	release, err := h.Hold(t.Context(), abswap.HoldOptions{Total: time.Hour, Each: time.Hour})
-	require.NoError(t, err)
-	answered := make(chan string, 1)
-	go func() {
-		_, slot, _ := ask(t, newClient(t), h.front.url)
-		answered <- slot
-	}()
-	h.front.held(t, 1)
-	require.NoError(t, h.Activate(t.Context(), plain("green")))
-	assert.Equal(t, 1, h.front.Held(), "it is the caller's hold")
-	release()
-	assert.Equal(t, "green", within(t, answered, "the release"))
-
-	other, err := h.front.Hold(t.Context(), abswap.HoldOptions{})
-	require.NoError(t, err)
-	defer other()
-	assert.ErrorIs(t, h.Activate(t.Context(), plain("blue")), abswap.ErrBusy, "somebody else's hold may end at any time")
-	active, err := h.Active(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, "green", active)
-}
-
-// TestHoldingUnderAHoldThatIsLost activates under the caller's hold, which the proxy loses in the midst of the inner switch: it is told all the
-// same whose requests come from then on.
-func TestHoldingUnderAHoldThatIsLost(t *testing.T) {
-	t.Parallel()
-	var deaf atomic.Bool
-	h := holding(t, hello, hello, func(h *held, c *proxy.HoldingConfig) {
-		const token = "a-token-of-forty-characters-or-so-no-less"
-		handler, err := proxy.ControlHandler(h.front.Switcher, proxy.ControlOptions{Token: token, Lease: 100 * time.Millisecond})
-		require.NoError(t, err)
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if deaf.Load() && r.URL.Path == "/v1/hold/renew" {
-				http.Error(w, "it does not arrive", http.StatusBadGateway)
-				return
-			}
-			handler.ServeHTTP(w, r)
-		}))
-		t.Cleanup(server.Close)
-		c.Front = plane{h.front.Switcher, server.Listener.Addr().String(), token}.client(t)
-	})
-	h.inner.script(func() {
-		h.inner.before = func(context.Context) error {
-			deaf.Store(true)
-			_, slot, _ := ask(t, newClient(t), h.front.url)
-			assert.Equal(t, "blue", slot, "the hold ends by itself")
-			return nil
-		}
-	})
-	release, err := h.Hold(t.Context(), abswap.HoldOptions{Total: time.Hour, Each: time.Hour})
-	require.NoError(t, err)
-	defer release()
-	require.NoError(t, h.Activate(t.Context(), plain("green")))
-	assert.True(t, h.last().Expired)
-	active, err := h.front.Active(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, "green", active)
-	soon(t, "the counts are known", func() bool { return h.load(t, "blue").Evidence == abswap.EvidenceExact })
-}
-
 // TestHoldingAbilities offers what stays true behind a hold, and no more.
 func TestHoldingAbilities(t *testing.T) {
 	h := holding(t, hello, hello, nil)
@@ -616,53 +552,4 @@ func TestHoldingMistakes(t *testing.T) {
 	assert.ErrorContains(t, err, "number 2")
 	assert.ErrorIs(t, h.Activate(t.Context(), plain("red")), abswap.ErrUnknownSlot)
 	assert.Error(t, h.Activate(t.Context(), nil))
-}
-
-// lateFront is a front whose list takes a while to come: it has one request, in blue.
-type lateFront struct {
-	*proxy.Switcher
-	began time.Time
-}
-
-func (f *lateFront) InFlight(ctx context.Context, s abswap.Slot) (abswap.Load, error) {
-	l, err := f.Switcher.InFlight(ctx, s)
-	if s.Name() == "blue" {
-		l.Requests = 1
-	}
-	return l, err
-}
-
-func (f *lateFront) List(_ context.Context, s abswap.Slot, _ int) ([]abswap.Work, error) {
-	if s.Name() != "blue" {
-		return nil, nil
-	}
-	all := []abswap.Work{{Kind: "request", Age: time.Since(f.began)}}
-	time.Sleep(3 * time.Second)
-	return all, nil
-}
-
-// TestHoldingOfALateList counts what began before it was known whose it is for every slot, also where the list is old when it comes.
-func TestHoldingOfALateList(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p, err := proxy.New(proxy.Config{Slots: map[string]string{"blue": "", "green": ""}})
-		require.NoError(t, err)
-		defer p.Close()
-		inner, err := proxy.New(proxy.Config{Slots: map[string]string{"blue": "127.0.0.1:1", "green": "127.0.0.1:2"}, Active: "blue"})
-		require.NoError(t, err)
-		defer inner.Close()
-		f := &lateFront{Switcher: p}
-		h, err := proxy.NewHolding(proxy.HoldingConfig{Front: f, Inner: &gappy{engine: inner}, Slots: []abswap.Slot{plain("blue"), plain("green")},
-			Address: "127.0.0.1:1"})
-		require.NoError(t, err)
-		require.NoError(t, h.Follow(t.Context()))
-		require.NoError(t, inner.Activate(t.Context(), plain("green")))
-		f.began = time.Now()
-		time.Sleep(100 * time.Millisecond)
-		require.NoError(t, h.Follow(t.Context()))
-		time.Sleep(10 * time.Second)
-		l, err := h.InFlight(t.Context(), plain("green"))
-		require.NoError(t, err)
-		assert.Equal(t, 1, l.Requests, "it may be green's")
-		assert.Equal(t, abswap.EvidenceExact, l.Evidence)
-	})
 }
